@@ -30,18 +30,7 @@ def leader(bench: BenchInfo) -> list[str]:
 
 def cameras(bench: BenchInfo, names: Sequence[str]) -> str:
     """`--robot.cameras=…` for the bench's ZMQ cameras."""
-    spec = {
-        name: {
-            "type": "zmq",
-            "server_address": bench.host,
-            "port": bench.camera_ports[name],
-            "camera_name": name,
-            "width": CAMERA_SIZE,
-            "height": CAMERA_SIZE,
-            "fps": FPS,
-        }
-        for name in names
-    }
+    spec = {name: bench.cameras[name] for name in names}
     return f"--robot.cameras={json.dumps(spec)}"
 
 

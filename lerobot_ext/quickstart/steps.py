@@ -73,7 +73,7 @@ class Quickstart:
     def _calibrate_arm(self, arm: str, argv: list[str]) -> None:
         def phase(wanted: str) -> Callable[[], bool]:
             return lambda: wait_until(
-                lambda: self.control.ask("status")["hand"][arm] == wanted, _HAND_TIMEOUT_S
+                lambda: self.control.ask("status")["calibration"][arm] == wanted, _HAND_TIMEOUT_S
             )
 
         run_calibration(
