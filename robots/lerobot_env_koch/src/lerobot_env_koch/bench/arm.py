@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lerobot_env_koch.bench.calibration import CalibrationWatch
+from lerobot_env_koch.bench.calibration import CalibrationWatch, Phase
 from lerobot_env_koch.bench.registers import MODELS, Register
 from lerobot_env_koch.bench.servo import TICKS_PER_TURN, Servo, Shaft
 from lerobot_env_koch.constants import FOLLOWER_SERVOS, JOINT_NAMES, LEADER_SERVOS
@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 TICKS_PER_RAD: Final = TICKS_PER_TURN / math.tau
-_TWO_TICKS_RAD: Final = 2 / TICKS_PER_RAD
+_QUARTER_TICK_RAD: Final = 0.25 / TICKS_PER_RAD
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,8 @@ class Arm:
             current_a (`FloatArray`): (6,) motor currents in A.
         """
         if self._snapped:
-            if np.abs(q_rad - MID_RAD).max() > _TWO_TICKS_RAD / 8:
+            # Shown in the middle already; true as soon as the hand has dragged the joints there.
+            if self.watch.phase is Phase.MIDDLE and np.abs(q_rad - MID_RAD).max() > _QUARTER_TICK_RAD:
                 q_rad = MID_RAD
             else:
                 self._snapped = False
@@ -137,9 +138,7 @@ class Arm:
     def _shaft(self, i: int) -> Shaft:
         mount = self._mounts[i]
         q, q_dot, current = (values[i] for values in self._state)
-        return Shaft(
-            mount.to_ticks(q), mount.direction * q_dot * TICKS_PER_RAD, mount.direction * current
-        )
+        return Shaft(mount.to_ticks(q), mount.direction * q_dot * TICKS_PER_RAD, mount.direction * current)
 
     def _written(self, servo: Servo, register: Register, value: int) -> None:
         if self.watch.on_write(servo.id, register.name, value, limp=self.limp):

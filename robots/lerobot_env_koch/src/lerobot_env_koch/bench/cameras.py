@@ -119,11 +119,15 @@ class CameraPublisher:
             RuntimeError: The process died or could not bind; the message has its reason.
         """
         if not self._ours.poll(START_TIMEOUT_S):
-            raise RuntimeError(f"the cameras did not start within {START_TIMEOUT_S:.0f} s; try `--cameras none`.")
+            raise RuntimeError(
+                f"the cameras did not start within {START_TIMEOUT_S:.0f} s; try `--cameras none`."
+            )
         try:
             answer = self._ours.recv()
         except EOFError:
-            raise RuntimeError("the camera process ended at start; run with `--cameras none` to do without.") from None
+            raise RuntimeError(
+                "the camera process ended at start; run with `--cameras none` to do without."
+            ) from None
         if isinstance(answer, str):
             raise RuntimeError(answer)
         self.ports = answer
@@ -204,7 +208,9 @@ def _publish(
             else:
                 ports[spec.name] = socket.bind_to_random_port(f"tcp://{bind}")
         except zmq.ZMQError as error:
-            pipe.send(f"camera {spec.name!r} cannot use port {spec.port}: {error}. Choose another with `--base-port`.")
+            pipe.send(
+                f"camera {spec.name!r} cannot use port {spec.port}: {error}. Choose another with `--base-port`."
+            )
             return
         sockets[spec.name] = socket
     frames = {spec.name: world.render(spec.name, spec.height, spec.width) for spec in specs}

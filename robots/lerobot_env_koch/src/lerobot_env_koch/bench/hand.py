@@ -46,6 +46,9 @@ SPRING_S: Final = 0.05
 
 _SWEPT = np.array([name not in FULL_TURN_JOINTS for name in JOINT_NAMES])
 _GRIPPER: Final = JOINT_NAMES.index("gripper")
+_LEG_S: Final = float((UPPER_RAD - LOWER_RAD)[_SWEPT].max()) / HAND_SPEED_RAD_S + DWELL_S
+SWEEP_S: Final = 2 * _LEG_S
+"""How long a calibration sweep takes until both stops of every joint have been seen."""
 
 
 class Expert(Protocol):
@@ -122,7 +125,12 @@ class Recording:
                 actions, fps = np.array(content["actions"], dtype=float), float(content.get("fps", FPS))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"`--hand replay:{path}` cannot be read: {error!r}.") from error
-        if actions.ndim != 2 or actions.shape[1] != len(JOINT_NAMES) or not np.isfinite(actions).all() or fps <= 0:
+        if (
+            actions.ndim != 2
+            or actions.shape[1] != len(JOINT_NAMES)
+            or not np.isfinite(actions).all()
+            or fps <= 0
+        ):
             raise ValueError(
                 f"`--hand replay:{path}` holds an array of shape {actions.shape}; it must be (frames, 6) finite "
                 "LeRobot units."
@@ -141,19 +149,15 @@ class Recording:
 def sweep_pose(t_s: float) -> FloatArray:
     """Where the hand drags an arm `t_s` seconds into a calibration sweep.
 
-    All swept joints go from the middle to their lower stop, dwell, to the upper stop, dwell, and so on, each leg as long
-    as the hand needs for the joint with the widest range.
+    All swept joints go to their lower stop, dwell, to the upper stop, dwell, and so on, each leg as long as the
+    hand needs for the widest range from stop to stop: the arm may not have reached the middle when the sweep
+    begins. After two legs, `SWEEP_S`, every joint has seen both its stops.
 
     Returns:
         `FloatArray`: (6,) joint angles in rad.
     """
-    leg_s = float((UPPER_RAD - LOWER_RAD)[_SWEPT].max()) / HAND_SPEED_RAD_S + DWELL_S
+    stops = LOWER_RAD if int(t_s / _LEG_S) % 2 == 0 else UPPER_RAD
     q = MID_RAD.copy()
-    first_leg_s = leg_s / 2 + DWELL_S
-    if t_s < first_leg_s or int((t_s - first_leg_s) / leg_s) % 2 == 1:
-        stops = LOWER_RAD
-    else:
-        stops = UPPER_RAD
     q[_SWEPT] = stops[_SWEPT]
     return q
 

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 TICK_S: Final = 1 / 160
 MAX_CATCH_UP_S: Final = 0.1
 READ_RECENTLY_S: Final = 0.5
+CUBE_LOST_Z_M: Final = -0.05
 _ALL = np.ones(len(JOINT_NAMES), dtype=bool)
 _NONE = np.zeros(len(JOINT_NAMES), dtype=bool)
 _GRIPPER: Final = JOINT_NAMES.index("gripper")
@@ -170,7 +171,8 @@ class WorldLoop:
         if success and not self._was_success:
             self.n_successes += 1
         self._was_success = success
-        if self.hand.wants_new_scene:
+        # A swept arm may push the cube off the table; a person would put it back.
+        if self.hand.wants_new_scene or self.world.cube_position()[2] < CUBE_LOST_Z_M:
             self.hand.wants_new_scene = False
             self._new_scene(self.world.task)
         self._publish()
