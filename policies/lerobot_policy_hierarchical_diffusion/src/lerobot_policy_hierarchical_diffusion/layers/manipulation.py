@@ -54,6 +54,7 @@ class ManipulationLayer(HierarchyLayer):
         self.draft = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, horizon * action_dim)
         )
+        self.shortcut = nn.Linear(observation_dim, horizon * action_dim)
 
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
         """Return features, the loss, and `draft` (B, H, A)."""
