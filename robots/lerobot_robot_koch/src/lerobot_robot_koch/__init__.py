@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Koch leader and follower for the stock LeRobot CLIs that keep working on a lossy Dynamixel bus.
 
-Importing this package makes `--robot.type=koch_follower` and `--teleop.type=koch_leader` mean our subclasses; the stock
-classes stay reachable as `koch_follower_stock` and `koch_leader_stock`. Only configs are imported here: LeRobot's factory
-imports the device classes when it builds one.
+Importing this package makes `--robot.type=koch_follower` and `--teleop.type=koch_leader` mean our subclasses;
+the stock classes stay reachable as `koch_follower_stock` and `koch_leader_stock`. Only configs are imported
+here: LeRobot's factory imports the device classes when it builds one.
 """
 
 from importlib import import_module

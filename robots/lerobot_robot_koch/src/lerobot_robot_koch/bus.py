@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """LeRobot's Dynamixel bus with retries on every path, counted, and errors that say what to check.
 
-Stock LeRobot tries each ping, read and write of a Koch once, so that one lost packet aborts an episode or a connection.
-Three things are different here:
+Stock LeRobot tries each ping, read and write of a Koch once, so that one lost packet aborts an episode or a
+connection. Three things are different here:
 
 - every attempt goes through `_attempt`, which repeats it up to the configured number of retries and counts;
-- the port forgets what it received before each request: a status packet carries no request number, so an answer that came
-  too late would else be taken for the next one's, and every later value would be one frame old;
+- the port forgets what it received before each request: a status packet carries no request number, so an
+  answer that came too late would else be taken for the next one's, and every later value would be one frame
+  old;
 - failures name port, ids, tries, elapsed time and what to check.
 """
 
@@ -33,7 +34,7 @@ except ImportError:  # Windows
 
 logger = logging.getLogger(__name__)
 
-CHECK = "Check the arm's power, the cable to the first motor and between motors, and the motors' ids and baud rate"
+CHECK = "Check the arm's power, the cables to and between the motors, and the motors' ids and baud rate"
 
 
 class FreshPortHandler(dxl.PortHandler):  # type: ignore[misc]
@@ -71,8 +72,8 @@ class BusCounts:
 
     def __str__(self) -> str:
         text = (
-            f"{self.n_reads_retried} of {self.n_reads} reads and {self.n_writes_retried} of {self.n_writes} writes "
-            "needed a retry"
+            f"{self.n_reads_retried} of {self.n_reads} reads and {self.n_writes_retried} of "
+            f"{self.n_writes} writes needed a retry"
         )
         return f"{text}, {self.n_failed} failed" if self.n_failed else text
 
@@ -155,8 +156,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         ]
         raise ConnectionError(
             f"Port {self.port!r} at {self.get_baudrate()} baud: {'; '.join(parts)} "
-            f"({len(self.ids) - len(missing)} of {len(self.ids)} motors answer; {tries} tries each, {elapsed_ms:.0f} ms). "
-            + self._advice(missing, wrong)
+            f"({len(self.ids) - len(missing)} of {len(self.ids)} motors answer; {tries} tries each, "
+            f"{elapsed_ms:.0f} ms). {self._advice(missing, wrong)}"
         )
 
     def _describe(self, id_: int, model_number: int) -> str:
@@ -168,7 +169,10 @@ class RobustDynamixelBus(DynamixelMotorsBus):
 
     def _advice(self, missing: list[int], wrong: list[int]) -> str:
         if wrong:
-            return "Is this the port of the other arm (leader and follower swapped)? Else set the ids again with `lerobot-setup-motors`."
+            return (
+                "Is this the port of the other arm (leader and follower swapped)? Else set the ids again "
+                "with `lerobot-setup-motors`."
+            )
         if len(missing) == len(self.ids):
             return f"{CHECK} ({self.get_baudrate()}; new motors have 57600: run `lerobot-setup-motors`)."
         first = self._id_to_name(missing[0])
@@ -302,7 +306,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             err_msg if raise_on_error else None,
         )
         self.counts.n_reads_retried += n_tries > 1
-        return result
+        values, comm = result
+        return values, comm
 
     def _attempt[R](
         self, request: Callable[[], R], comm_of: Callable[[R], int], retries: int, err_msg: str | None
@@ -313,7 +318,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             request (`Callable`): One try.
             comm_of (`Callable`): The SDK's communication result in what `request` returns.
             retries (`int`): Tries after the first.
-            err_msg (`str | None`): Beginning of the error; `None` returns the failed result instead of raising.
+            err_msg (`str | None`): Beginning of the error; `None` returns the failed result instead of
+                raising.
 
         Returns:
             `tuple`: The last result and the number of tries.

@@ -15,8 +15,10 @@ class RobustKochFollowerConfig(KochFollowerConfig):
 
     Args:
         num_read_retries (`int`, *optional*, defaults to `3`): Further tries after a failed read or ping.
-        num_write_retries (`int`, *optional*, defaults to `5`): Further tries after a failed acknowledged write.
-        tracker (`TrackerConfig | None`, *optional*): Publisher of object poses that are appended to the state.
+        num_write_retries (`int`, *optional*, defaults to `5`): Further tries after a failed acknowledged
+            write.
+        tracker (`TrackerConfig | None`, *optional*): Publisher of object poses that are appended to the
+            state.
 
     Raises:
         ValueError: A retry count is negative.
@@ -35,8 +37,9 @@ class RobustKochFollowerConfig(KochFollowerConfig):
 
     @property
     def type(self) -> str:
-        """A name LeRobot's factory has no branch for, so that it builds the class that belongs to this config.
+        """A name for which LeRobot's factory has no branch, so that it builds this config's own class.
 
-        The registry, not this property, decides what `--robot.type=koch_follower` means and what a saved config says.
+        The registry, not this property, decides what `--robot.type=koch_follower` means and what a saved
+        config says.
         """
         return "koch_follower_robust"

@@ -14,7 +14,8 @@ class RobustKochLeaderConfig(KochLeaderConfig):
 
     Args:
         num_read_retries (`int`, *optional*, defaults to `3`): Further tries after a failed read or ping.
-        num_write_retries (`int`, *optional*, defaults to `5`): Further tries after a failed acknowledged write.
+        num_write_retries (`int`, *optional*, defaults to `5`): Further tries after a failed acknowledged
+            write.
 
     Raises:
         ValueError: A retry count is negative.

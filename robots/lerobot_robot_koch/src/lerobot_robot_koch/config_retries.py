@@ -4,7 +4,7 @@
 from typing import Final
 
 NUM_READ_RETRIES: Final = 3
-"""A lost answer costs about 35 ms (the SDK's timeout), so three more tries stay within a tenth of a second."""
+"""A lost answer costs about 35 ms (the SDK's timeout): three more tries take a tenth of a second."""
 
 NUM_WRITE_RETRIES: Final = 5
 """Acknowledged writes happen while connecting and calibrating, where time matters less than success."""

@@ -10,13 +10,15 @@ ENVIRONMENT_STATE = ("cube_x", "cube_y", "cube_z", "cube_yaw", "goal_x", "goal_y
 class TrackerConfig:
     """A publisher of object poses: an AprilTag node, motion capture, or the virtual bench.
 
-    Messages are JSON on a ZeroMQ PUB socket, `{"time": s, "values": {"cube_x": 0.01, …}}`, in metres and radians.
+    Messages are JSON on a ZeroMQ PUB socket, `{"time": s, "values": {"cube_x": 0.01, …}}`, in metres and
+    radians.
 
     Args:
         address (`str`): ZeroMQ address of the publisher, such as `tcp://127.0.0.1:5602`.
-        names (`list[str]`, *optional*): Values to append to the state, in this order; each becomes `<name>.pos`. The
-            default is what the Koch environment calls its environment state.
-        timeout_s (`float`, *optional*, defaults to `3.0`): How long to wait for the first message when connecting.
+        names (`list[str]`, *optional*): Values to append to the state, in this order; each becomes
+            `<name>.pos`. The default is what the Koch environment calls its environment state.
+        timeout_s (`float`, *optional*, defaults to `3.0`): How long to wait for the first message when
+            connecting.
         max_age_s (`float`, *optional*, defaults to `0.5`): Oldest value that is still used.
 
     Raises:

@@ -4,6 +4,7 @@
 from functools import cached_property
 from typing import Any
 
+from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.robots.koch_follower import KochFollower
 
 from lerobot_robot_koch.bus import RobustDynamixelBus
@@ -14,7 +15,8 @@ from lerobot_robot_koch.tracker import Tracker
 class RobustKochFollower(KochFollower):
     """Stock Koch follower on a bus with retries, with an optional object tracker.
 
-    Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot type.
+    Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot
+    type.
 
     Args:
         config (`RobustKochFollowerConfig`): Its configuration.
@@ -25,8 +27,9 @@ class RobustKochFollower(KochFollower):
     def __init__(self, config: RobustKochFollowerConfig) -> None:
         super().__init__(config)
         # The port is not open yet, so the bus can still be exchanged.
+        stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
         self.bus = RobustDynamixelBus.replacing(
-            self.bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
+            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
         )
         self.tracker = Tracker(config.tracker) if config.tracker is not None else None
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--teleop.type=koch_leader` builds once this plugin is installed."""
 
+from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.teleoperators.koch_leader import KochLeader
 
 from lerobot_robot_koch.bus import RobustDynamixelBus
@@ -18,6 +19,7 @@ class RobustKochLeader(KochLeader):
 
     def __init__(self, config: RobustKochLeaderConfig) -> None:
         super().__init__(config)
+        stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
         self.bus = RobustDynamixelBus.replacing(
-            self.bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
+            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
         )

@@ -13,7 +13,8 @@ def existing_ports(wanted: str) -> list[str]:
     """Serial ports of this machine, and pseudo-terminals the user may have meant.
 
     Args:
-        wanted (`str`): The port that was asked for; its neighbours are looked at when it is a virtual bench's.
+        wanted (`str`): The port that was asked for; its neighbours are looked at when it is a virtual
+            bench's.
     """
     from serial.tools import list_ports
 
@@ -63,8 +64,8 @@ def _remedy(port: str, error: BaseException | None) -> str:
     if _number(error) == errno.EBUSY:
         return "Close the other program."
     return (
-        "Check the USB cable and the arm's power, find the name with `lerobot-find-port`, or start a virtual arm with "
-        "`lerobot-ext sim`."
+        "Check the USB cable and the arm's power, find the name with `lerobot-find-port`, or start a virtual "
+        "arm with `lerobot-ext sim`."
     )
 
 

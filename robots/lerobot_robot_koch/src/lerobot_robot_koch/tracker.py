@@ -41,7 +41,9 @@ class Tracker:
         """
         if self.is_connected:
             return
-        import zmq
+        import zmq as zmq_module
+
+        zmq: Any = zmq_module  # mypy sees an empty module without its stubs
 
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -53,8 +55,8 @@ class Tracker:
             self._socket.connect(self.config.address)
             if not self._socket.poll(self.config.timeout_s * 1000):
                 raise ConnectionError(
-                    f"no tracker message from {self.config.address} within {self.config.timeout_s} s; start the "
-                    "tracker, correct `tracker.address`, or leave `tracker` out."
+                    f"no tracker message from {self.config.address} within {self.config.timeout_s} s; start "
+                    "the tracker, correct `tracker.address`, or leave `tracker` out."
                 )
             self._receive()
         except zmq.ZMQError as error:
@@ -101,11 +103,12 @@ class Tracker:
                 self._values = {name: float(values[name]) for name in self.config.names}
         except (ValueError, TypeError, KeyError) as error:
             raise ConnectionError(
-                f'tracker {self.config.address} sent {raw[:80]!r}; expected {{"time": s, "values": {{name: number}}}}.'
+                f"tracker {self.config.address} sent {raw[:80]!r}; expected "
+                '{"time": s, "values": {name: number}}.'
             ) from error
         if missing:
             raise ConnectionError(
-                f"tracker {self.config.address} sends {', '.join(sorted(values))} but not {', '.join(missing)}; correct "
-                "`tracker.names`."
+                f"tracker {self.config.address} sends {', '.join(sorted(values))} but not "
+                f"{', '.join(missing)}; correct `tracker.names`."
             )
         self._received_s = time.monotonic()

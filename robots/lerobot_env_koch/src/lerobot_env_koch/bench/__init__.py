@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The virtual bench behind `lerobot-ext sim`: two Koch arms that answer like Dynamixel servos on pseudo-terminals."""
+"""The virtual bench behind `lerobot-ext sim`: two Koch arms as Dynamixel servos on pseudo-terminals."""

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Six servos, how they are mounted, and the pose the physics last reported: one arm of the bench.
 
-The bus thread reads the pose and writes goals, the physics thread the other way round; both exchange whole immutable
-values by attribute assignment, so neither ever waits for the other.
+The bus thread reads the pose and writes goals, the physics thread the other way round; both exchange whole
+immutable values by attribute assignment, so neither ever waits for the other.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -32,7 +33,8 @@ class Mount:
     """How a servo sits in the arm: where its encoder stands at joint angle zero, and which way it turns.
 
     Args:
-        zero_ticks (`int`): Encoder reading at joint angle 0; differs from servo to servo, as horns are put on anyhow.
+        zero_ticks (`int`): Encoder reading at joint angle 0; differs from servo to servo, as horns are put on
+            anyhow.
         direction (`int`): 1, or -1 for a servo mounted the other way round.
     """
 
@@ -70,7 +72,7 @@ class Arm:
         self._state: tuple[tuple[float, ...], ...] = (tuple(MID_RAD.tolist()), zeros, zeros)
         self._snapped = False
         self.servos = [
-            Servo(MODELS[servos[joint].model], servos[joint].id, lambda i=i: self._shaft(i), self._written)
+            Servo(MODELS[servos[joint].model], servos[joint].id, partial(self._shaft, i), self._written)
             for i, joint in enumerate(JOINT_NAMES)
         ]
 

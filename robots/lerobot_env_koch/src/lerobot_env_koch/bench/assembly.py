@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the bench together: arms, buses, physics, hand, cameras, tracker, control socket, and the run directory."""
+"""Puts the bench together: arms, buses, physics, hand, cameras, tracker, control socket, run directory."""
 
 import json
 import os
@@ -51,9 +51,10 @@ class BenchConfig:
         faults (`FaultPlan`, *optional*): Faults on both buses.
         run_dir (`Path`, *optional*): Folder for port links, control socket and permanent memory.
         control_socket (`Path | None`, *optional*): Control socket; `run_dir/control.sock` when not given.
-        base_port (`int`, *optional*, defaults to `5600`): Cameras use this TCP port and the ones after it, the tracker the
-            next; 0 lets the system choose.
-        fresh (`bool`, *optional*, defaults to `False`): Forget the servos' permanent memory: uncalibrated arms.
+        base_port (`int`, *optional*, defaults to `5600`): Cameras use this TCP port and the ones after it,
+            the tracker the next; 0 lets the system choose.
+        fresh (`bool`, *optional*, defaults to `False`): Forget the servos' permanent memory: uncalibrated
+            arms.
 
     Raises:
         ValueError: A field's value is out of range; the message names it.
@@ -337,8 +338,8 @@ class Bench:
             pid = 0
         if pid and pid != os.getpid():
             raise OSError(
-                f"a bench with process id {pid} already uses {self.config.run_dir}; stop it, or give this one another "
-                "`--run-dir` and `--base-port`."
+                f"a bench with process id {pid} already uses {self.config.run_dir}; stop it, or "
+                "give this one another `--run-dir` and `--base-port`."
             )
         self._pid_file.write_text(str(os.getpid()))
         self._claimed = True
@@ -362,7 +363,8 @@ class Bench:
             return
         except (OSError, ValueError) as error:
             raise OSError(
-                f"{self._eeprom_file} (the servos' permanent memory) cannot be read: {error}. Start with `--fresh`."
+                f"{self._eeprom_file} (the servos' permanent memory) cannot be read: {error}. "
+                "Start with `--fresh`."
             ) from error
         for name, arm in self.arms.items():
             arm.load_eeprom(saved.get(name, {}))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Dynamixel bus behind a pseudo-terminal: a thread that answers instruction packets for a set of servos.
 
-The thread waits for nothing but the port: the physics hands the servos its results by plain attribute assignment. Answers
-leave at the time a 1 Mbit/s bus would deliver them; when the host delays them further, that is counted apart from the
-injected faults, because it says something about the machine and not about the driver under test.
+The thread waits for nothing but the port: the physics hands the servos its results by plain attribute
+assignment. Answers leave at the time a 1 Mbit/s bus would deliver them; when the host delays them further,
+that is counted apart from the injected faults, because it says something about the machine and not about the
+driver under test.
 """
 
 import os
@@ -34,7 +35,7 @@ TURNAROUND_S: Final = 0.5e-3
 
 BITS_PER_BYTE: Final = 10
 LATE_S: Final = 10e-3
-"""A reply this much later than planned, or a port left unattended this long, is counted as the host's fault."""
+"""A reply this much later than planned, or a port left alone this long, counts as the host's fault."""
 
 _CLOSED_POLL_S: Final = 0.005
 _IDLE_POLL_S: Final = 0.05
@@ -91,7 +92,8 @@ class VirtualBus:
         self._master, slave = os.openpty()
         tty.setraw(slave)
         self.port = os.ttyname(slave)
-        # Once opened and closed, the master reports POLLHUP until a client opens the port: that is how we know.
+        # Once opened and closed, the master reports POLLHUP until a client opens the port: that is how we
+        # know.
         os.close(slave)
         os.set_blocking(self._master, False)
         self._thread = threading.Thread(target=self._serve, name=f"bus-{name}", daemon=True)
@@ -124,7 +126,7 @@ class VirtualBus:
     # --- the thread
 
     def _serve(self) -> None:
-        _raise_priority()
+        prefer_this_thread()
         poller = select.poll()
         poller.register(self._master, select.POLLIN)
         while not self._stopping:
@@ -193,7 +195,7 @@ class VirtualBus:
     # --- what each instruction means
 
     def _replies(self, packet: Packet, servos: list[Servo]) -> list[tuple[int, float, bytes]]:
-        """Carry out `packet` and return `(id, return delay in s, status packet)` of each servo that answers."""
+        """Carry out `packet`; `(id, return delay in s, status packet)` of each servo that answers."""
         by_id = {servo.id: servo for servo in servos}
         if packet.instruction in (Instruction.SYNC_READ, Instruction.FAST_SYNC_READ):
             return self._sync_read(packet, by_id)
@@ -283,8 +285,8 @@ def _level_needed(instruction: int) -> int:
     return 1 if instruction == Instruction.READ else 2
 
 
-def _raise_priority() -> None:
-    """Let the bus thread run before other work where the host allows it; without the right to, carry on as usual."""
+def prefer_this_thread() -> None:
+    """Let the calling thread run before other work, where the host allows it."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
     except (OSError, AttributeError):

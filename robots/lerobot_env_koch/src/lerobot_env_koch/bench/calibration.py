@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recognises from the bus traffic where stock `lerobot-calibrate` stands, so that the scripted hand can do its part.
+"""Recognises from the bus traffic where stock `lerobot-calibrate` stands, so that the hand can do its part.
 
 Stock calibration of a Koch, as the servos see it:
 
-1. torque off; `Operating_Mode` of all servos (leader: `Drive_Mode` too); the user is asked to hold the arm in the middle;
+1. torque off; `Operating_Mode` of all servos (leader: `Drive_Mode` too); the user is asked to hold the arm in
+   the middle;
 2. for each servo `Homing_Offset`, `Min_Position_Limit`, `Max_Position_Limit` to factory values, one read of
    `Present_Position`, then `Homing_Offset` of all servos in a row; the user is asked to sweep the joints;
 3. many reads of `Present_Position`; then the three registers of each servo once more, and it is done.

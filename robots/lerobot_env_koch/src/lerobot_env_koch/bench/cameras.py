@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cameras of the bench: a process that draws the scene and publishes frames for LeRobot's stock `zmq` camera.
 
-Drawing happens in a process of its own so that neither the bus nor the physics ever waits for it. The physics leaves its
-state in shared memory; this process copies it, draws each camera and sends JPEGs in the format that
-`lerobot.cameras.zmq` reads: `{"timestamps": {name: s}, "images": {name: base64 JPEG}}`, one port for each camera.
+Drawing happens in a process of its own so that neither the bus nor the physics ever waits for it. The physics
+leaves its state in shared memory; this process copies it, draws each camera and sends JPEGs in the format
+that `lerobot.cameras.zmq` reads, one port for each camera:
+
+    {"timestamps": {name: s}, "images": {name: base64 JPEG}}
 """
 
 import base64
+import contextlib
 import json
 import multiprocessing
 import sys
@@ -70,8 +73,8 @@ def set_scene(world: "KochWorld", state: NDArray[np.float64]) -> None:
 def encode_message(name: str, frame: NDArray[np.uint8], timestamp_s: float) -> bytes:
     """One frame as stock `ZMQCamera` expects it.
 
-    LeRobot's own image server hands RGB arrays to a BGR encoder and its camera does the same backwards, so the colours
-    come out right without any conversion on either side.
+    LeRobot's own image server hands RGB arrays to a BGR encoder and its camera does the same backwards, so
+    the colours come out right without any conversion on either side.
     """
     import cv2
 
@@ -96,8 +99,9 @@ class CameraPublisher:
     """
 
     def __init__(self, specs: Sequence[CameraSpec], size: int, fps: float, bind: str) -> None:
-        # A forked child starts at once; it is started before the bench has any thread or pseudo-terminal of its own.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        # A forked child starts at once; it is started before the bench has any thread or pseudo-terminal of
+        # its own.
+        context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self.ports: dict[str, int] = {}
         self._scene: SynchronizedArray[float] = context.Array("d", size)
         self._ours, theirs = context.Pipe()
@@ -134,11 +138,11 @@ class CameraPublisher:
 
     def update(self, state: NDArray[np.float64]) -> None:
         """Show a new state of the scene in the next frames; never blocks the caller for long."""
-        if self._scene.acquire(block=False):
+        if self._scene.get_lock().acquire(block=False):
             try:
                 self._scene[:] = state.tolist()
             finally:
-                self._scene.release()
+                self._scene.get_lock().release()
 
     def snapshot(self, camera: str, path: str) -> None:
         """Save the camera's present picture.
@@ -161,10 +165,8 @@ class CameraPublisher:
         """End the process."""
         if self._process.pid is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             self._ours.send(None)
-        except (BrokenPipeError, OSError):
-            pass
         self._process.join(timeout=2.0)
         if self._process.is_alive():
             self._process.terminate()
@@ -183,7 +185,7 @@ def _publish(
     import signal
 
     import cv2
-    import zmq
+    import zmq as zmq_module
 
     from lerobot_env_koch.physics import KochWorld
 
@@ -193,8 +195,9 @@ def _publish(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
+    zmq: Any = zmq_module  # mypy sees an empty module without its stubs
     context = zmq.Context()
-    sockets: dict[str, zmq.Socket[bytes]] = {}
+    sockets: dict[str, Any] = {}
     ports: dict[str, int] = {}
     world = KochWorld()
     for spec in specs:
@@ -209,7 +212,8 @@ def _publish(
                 ports[spec.name] = socket.bind_to_random_port(f"tcp://{bind}")
         except zmq.ZMQError as error:
             pipe.send(
-                f"camera {spec.name!r} cannot use port {spec.port}: {error}. Choose another with `--base-port`."
+                f"camera {spec.name!r} cannot use port {spec.port}: {error}. "
+                "Choose another with `--base-port`."
             )
             return
         sockets[spec.name] = socket

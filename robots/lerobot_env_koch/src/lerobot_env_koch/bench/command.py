@@ -32,7 +32,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--hand",
         default="auto",
-        help="auto, idle, expert or replay:FILE: what a person's hand does (default: auto)",
+        help="auto, idle, expert or replay:FILE (default: auto)",
     )
     parser.add_argument(
         "--fault",
@@ -89,8 +89,8 @@ def _run(args: Namespace) -> int:
             args.ready_file.unlink(missing_ok=True)
     if not args.json:
         _say(
-            f"bench ended after {status['uptime_s']} s: {status['lifts']} successes in {status['attempts']} attempts, "
-            f"{status['late_replies']} replies delayed by this machine"
+            f"bench ended after {status['uptime_s']} s: {status['lifts']} successes in {status['attempts']} "
+            f"attempts, {status['late_replies']} replies delayed by this machine"
         )
     return 0
 
@@ -136,24 +136,18 @@ def _announce(bench: "Bench", args: Namespace) -> None:
     if args.json:
         _say(json.dumps(ready))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from lerobot_ext.cli import look
 
-    console = Console(file=sys.stdout)
-    table = Table(title=f"Koch bench, task {ready['task']}, seed {ready['seed']}", title_justify="left")
-    table.add_column("what")
-    table.add_column("where", overflow="fold")
-    for name, port in ready["ports"].items():
-        table.add_row(f"{name} port", f"{port} -> {ready['ttys'][name]}")
+    rows = [(f"{name} port", f"{port} -> {ready['ttys'][name]}") for name, port in ready["ports"].items()]
     for name, camera in ready["cameras"].items():
-        table.add_row(
-            f"camera {name}",
-            f"tcp://{camera['server_address']}:{camera['port']}  {camera['width']}x{camera['height']} "
-            f"at {camera['fps']} fps",
+        address = f"tcp://{camera['server_address']}:{camera['port']}"
+        rows.append(
+            (f"camera {name}", f"{address}  {camera['width']}x{camera['height']} at {camera['fps']} fps")
         )
-    table.add_row("tracker", ready["tracker"]["address"])
-    table.add_row("control socket", ready["control_socket"])
-    console.print(table)
+    rows.append(("tracker", ready["tracker"]["address"]))
+    rows.append(("control socket", ready["control_socket"]))
+    title = f"Koch bench, task {ready['task']}, seed {ready['seed']}"
+    look.console().print(look.table(title, ("what", "where"), rows))
     _say("Stock commands for another terminal:\n")
     for command in stock_commands(ready):
         _say(command + "\n")
@@ -178,8 +172,9 @@ def stock_commands(ready: dict[str, Any]) -> list[str]:
     if cameras:
         record += f"  --robot.cameras='{cameras}' \\\n"
     record += (
-        f"  --dataset.repo_id=me/koch_sim --dataset.single_task='{ready['task']}' --dataset.num_episodes=2 \\\n"
-        "  --dataset.episode_time_s=10 --dataset.reset_time_s=2 --dataset.push_to_hub=false --play_sounds=false"
+        f"  --dataset.repo_id=me/koch_sim --dataset.single_task='{ready['task']}' \\\n"
+        "  --dataset.num_episodes=2 --dataset.episode_time_s=10 --dataset.reset_time_s=2 \\\n"
+        "  --dataset.push_to_hub=false --play_sounds=false"
     )
     return [*commands, record]
 

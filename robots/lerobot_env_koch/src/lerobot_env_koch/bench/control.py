@@ -6,7 +6,7 @@
 | `{"cmd": "status"}` | what the bench is doing |
 | `{"cmd": "hand", "mode": "idle"}` | change the scripted hand |
 | `{"cmd": "reset", "task": "lift", "seed": 3}` | new cube and goal; both fields optional |
-| `{"cmd": "fault", "spec": "drop=0.05", "arm": "follower"}` | set faults (`""` for none); without `arm` on both |
+| `{"cmd": "fault", "spec": "drop=0.05", "arm": "follower"}` | set faults, `""` for none; `arm` is optional |
 | `{"cmd": "snapshot", "camera": "top", "path": "/tmp/top.png"}` | save a camera's picture |
 | `{"cmd": "stop"}` | end the bench |
 
@@ -31,8 +31,8 @@ class ControlServer:
 
     Args:
         path (`Path`): Where to put the socket; a stale one is replaced.
-        handlers (`dict[str, Handler]`): What each `cmd` does. A handler's `ValueError` or `RuntimeError` becomes the
-            answer's `error`.
+        handlers (`dict[str, Handler]`): What each `cmd` does. A handler's `ValueError` or `RuntimeError`
+            becomes the answer's `error`.
 
     Raises:
         OSError: The socket cannot be made there.
@@ -110,7 +110,8 @@ class BenchClient:
         except OSError as error:
             self._socket.close()
             raise ConnectionError(
-                f"no bench answers at {path}: {error}. Start one with `lerobot-ext sim`, or pass its --control-socket."
+                f"no bench answers at {path}: {error}. Start one with `lerobot-ext sim`, or pass its "
+                "--control-socket."
             ) from error
         self._file = self._socket.makefile("rwb")
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Faults the bench can inject into what its servos answer, written as `drop=0.05,crc=0.01,late_ms=40@0.01,silent=3:200`.
+"""Faults the bench can inject into what its servos answer.
+
+They are written as `drop=0.05,crc=0.01,late_ms=40@0.01,silent=3:200`:
 
 | fault | meaning |
 |---|---|
 | `drop=P` | each status packet is lost with probability P |
 | `drop_every=N` | every N-th status packet is lost |
 | `crc=P` | each status packet has one byte damaged with probability P |
-| `late_ms=MS@P` | each status packet comes MS milliseconds late with probability P, and so do the ones behind it |
+| `late_ms=MS@P` | each status packet is MS milliseconds late with probability P; so are those behind it |
 | `silent=ID:MS` | servo ID answers nothing for MS milliseconds, counted from the first request to it |
 """
 
@@ -56,7 +58,8 @@ class FaultPlan:
         """Read a plan as the command line writes it.
 
         Raises:
-            ValueError: A kind is unknown or its value malformed; the message names it and lists what is possible.
+            ValueError: A kind is unknown or its value malformed; the message names it and lists what is
+            possible.
         """
         values: dict[str, float | int] = {}
         for item in filter(None, (part.strip() for part in text.split(","))):

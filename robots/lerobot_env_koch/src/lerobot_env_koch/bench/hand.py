@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from lerobot_env_koch.constants import FPS, FULL_TURN_JOINTS, JOINT_NAMES
 from lerobot_env_koch.units import LOWER_RAD, MID_RAD, UPPER_RAD, units_to_rad
 
 if TYPE_CHECKING:
+    from lerobot_env_koch.expert import Expert
     from lerobot_env_koch.physics import KochWorld
 
 FloatArray = NDArray[np.float64]
@@ -49,16 +50,6 @@ _GRIPPER: Final = JOINT_NAMES.index("gripper")
 _LEG_S: Final = float((UPPER_RAD - LOWER_RAD)[_SWEPT].max()) / HAND_SPEED_RAD_S + DWELL_S
 SWEEP_S: Final = 2 * _LEG_S
 """How long a calibration sweep takes until both stops of every joint have been seen."""
-
-
-class Expert(Protocol):
-    """What `lerobot_env_koch.expert.make_expert` returns."""
-
-    def reset(self, world: "KochWorld") -> None:
-        """Begin an attempt."""
-
-    def act(self, world: "KochWorld") -> FloatArray:
-        """(6,) joint targets in LeRobot units for the next 1/30 s."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ class Recording:
     """Joint targets read from a file, played in a loop.
 
     Args:
-        path (`Path`): `.npy` of shape (T, 6) in LeRobot units at 30 Hz, or JSON `{"fps": 30, "actions": [[…6…], …]}`.
+        path (`Path`): `.npy` of shape (T, 6) in LeRobot units at 30 Hz, or JSON with `fps` and `actions`.
 
     Raises:
         ValueError: The file cannot be read or does not hold rows of six finite numbers.
@@ -132,8 +123,8 @@ class Recording:
             or fps <= 0
         ):
             raise ValueError(
-                f"`--hand replay:{path}` holds an array of shape {actions.shape}; it must be (frames, 6) finite "
-                "LeRobot units."
+                f"`--hand replay:{path}` holds an array of shape {actions.shape}; it must be (frames, 6) "
+                "finite LeRobot units."
             )
         self._q = units_to_rad(actions)
         self._fps = fps
@@ -143,21 +134,22 @@ class Recording:
         at = (t_s * self._fps) % len(self._q)
         low = int(at)
         high = min(low + 1, len(self._q) - 1)
-        return np.asarray(self._q[low] + (at - low) * (self._q[high] - self._q[low]))
+        pose: FloatArray = self._q[low] + (at - low) * (self._q[high] - self._q[low])
+        return pose
 
 
 def sweep_pose(t_s: float) -> FloatArray:
     """Where the hand drags an arm `t_s` seconds into a calibration sweep.
 
-    All swept joints go to their lower stop, dwell, to the upper stop, dwell, and so on, each leg as long as the
-    hand needs for the widest range from stop to stop: the arm may not have reached the middle when the sweep
-    begins. After two legs, `SWEEP_S`, every joint has seen both its stops.
+    All swept joints go to their lower stop, dwell, to the upper stop, dwell, and so on, each leg as long as
+    the hand needs for the widest range from stop to stop: the arm may not have reached the middle when the
+    sweep begins. After two legs, `SWEEP_S`, every joint has seen both its stops.
 
     Returns:
         `FloatArray`: (6,) joint angles in rad.
     """
     stops = LOWER_RAD if int(t_s / _LEG_S) % 2 == 0 else UPPER_RAD
-    q = MID_RAD.copy()
+    q: FloatArray = MID_RAD.copy()
     q[_SWEPT] = stops[_SWEPT]
     return q
 
@@ -248,7 +240,8 @@ class Hand:
         if not self._mode.calibrates:
             return None
         if phase is Phase.MIDDLE or phase is Phase.DONE:
-            return MID_RAD
+            middle: FloatArray = MID_RAD
+            return middle
         return sweep_pose(elapsed_s) if phase is Phase.SWEEP else None
 
     # --- the leader
@@ -332,8 +325,7 @@ class Hand:
     def _make_expert(self) -> Expert:
         from lerobot_env_koch.expert import make_expert
 
-        expert: Any = make_expert(self._task, rng=self._rng)
-        return expert  # type: ignore[no-any-return]
+        return make_expert(self._task, rng=self._rng)
 
     def _go_to(self, q_rad: FloatArray, speed_rad_s: float, dt_s: float) -> None:
         step = speed_rad_s * dt_s

@@ -5,8 +5,8 @@ Written from the public protocol description (https://emanual.robotis.com/docs/e
 
     FF FF FD 00 | id | length (2, little endian) | instruction | parameters … | CRC16 (2, little endian)
 
-where `length` counts everything after itself, and `FF FF FD` inside instruction and parameters is sent as `FF FF FD FD`.
-In a status packet the instruction is 0x55 and the first parameter is the error byte.
+where `length` counts everything after itself, and `FF FF FD` inside instruction and parameters is sent as
+`FF FF FD FD`. In a status packet the instruction is 0x55 and the first parameter is the error byte.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ _CRC: Final = 2
 
 
 class Instruction(IntEnum):
-    """Instructions the bench knows by name; it answers the rest with `ErrorCode.INSTRUCTION`."""
+    """Instructions the bench carries out; it answers others with `ErrorCode.INSTRUCTION`."""
 
     PING = 0x01
     READ = 0x02
@@ -42,7 +42,7 @@ class Instruction(IntEnum):
 
 
 class ErrorCode(IntFlag):
-    """Error byte of a status packet; `ALERT` is or-ed in while the servo's hardware error status is not zero."""
+    """Error byte of a status packet; `ALERT` is added while the hardware error status is not zero."""
 
     NONE = 0x00
     RESULT_FAIL = 0x01
@@ -130,9 +130,9 @@ def encode_fast_status(replies: Sequence[tuple[int, int, bytes]]) -> bytes:
     """The one status packet that answers a FAST SYNC READ.
 
     Args:
-        replies (`Sequence[tuple[int, int, bytes]]`): `(id, error, data)` of each servo, in the order asked. Each is
-            followed by the CRC of the packet up to it, so the last one's is the packet's own. Fast packets carry no
-            stuffing.
+        replies (`Sequence[tuple[int, int, bytes]]`): `(id, error, data)` of each servo, in the order asked.
+            Each is followed by the CRC of the packet up to it, so the last one's is the packet's own. Fast
+            packets carry no stuffing.
     """
     length = 1 + sum(2 + len(data) + _CRC for _, _, data in replies)
     raw = HEADER + bytes([BROADCAST_ID, length & 0xFF, length >> 8, Instruction.STATUS])
@@ -145,8 +145,8 @@ def encode_fast_status(replies: Sequence[tuple[int, int, bytes]]) -> bytes:
 class PacketParser:
     """Turns a stream of bytes, cut anywhere and with noise in between, into whole packets.
 
-    A packet whose CRC is wrong is given up by three bytes only, so that a packet which starts inside the damaged one is
-    still found.
+    A packet whose CRC is wrong is given up by three bytes only, so that a packet which starts inside the
+    damaged one is still found.
 
     Attributes:
         n_crc_errors (`int`): Packets given up because of their CRC or an impossible length.

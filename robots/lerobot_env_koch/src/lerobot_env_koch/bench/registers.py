@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Control tables of the servos in a Koch: XL430-W250, XL330-M288 and XL330-M077.
 
-Written from the public manuals (https://emanual.robotis.com/docs/en/dxl/x/xl430-w250/, …/xl330-m288/, …/xl330-m077/):
-addresses, sizes, access, ranges and factory values. Indirect addresses are left out: LeRobot does not use them.
+Written from the public manuals (https://emanual.robotis.com/docs/en/dxl/x/xl430-w250/, …/xl330-m288/,
+…/xl330-m077/): addresses, sizes, access, ranges and factory values. Indirect addresses are left out: LeRobot
+does not use them.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from enum import IntEnum
 from typing import Final
 
 EEPROM_END: Final = 64
-"""Registers below this address are permanent memory: they survive a restart and are locked while torque is on."""
+"""Below this address is permanent memory: it survives a restart and is locked while torque is on."""
 
 TABLE_SIZE: Final = 147
 

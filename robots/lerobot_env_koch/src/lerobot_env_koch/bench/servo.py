@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One simulated Dynamixel: a control table with the rules a real servo enforces on it.
 
-Modelled: access rights, value ranges, limits, the EEPROM lock under torque, homing offset, drive mode, operating modes
-that move to a position, two's complement, hardware error status with its alert bit, reboot, status return level.
-Accepted and stored, but without effect on the motion: PID gains, profiles, velocity/current/PWM modes, the watchdog.
+Modelled: access rights, value ranges, limits, the EEPROM lock under torque, homing offset, drive mode,
+operating modes that move to a position, two's complement, hardware error status with its alert bit, reboot,
+status return level. Accepted and stored, but without effect on the motion: PID gains, profiles,
+velocity/current/PWM modes, the watchdog.
 """
 
 import time
@@ -30,7 +31,8 @@ class Shaft(NamedTuple):
     """What the physics says about a servo's output shaft, in the servo's own frame.
 
     Args:
-        ticks (`float`): Position in encoder ticks before homing offset and drive mode; more than one turn is possible.
+        ticks (`float`): Position in encoder ticks before homing offset and drive mode; more than one turn is
+            possible.
         ticks_per_s (`float`): Speed.
         current_a (`float`): Motor current, signed like the position.
     """
@@ -41,18 +43,22 @@ class Shaft(NamedTuple):
 
 
 class Servo:
-    """A servo on the bus; the bus thread reads and writes it, the physics reads `goal_ticks` and `torque_enabled`.
+    """A servo on the bus.
+
+    The bus thread reads and writes it, the physics reads `goal_ticks` and `torque_enabled`.
 
     Args:
         model (`ServoModel`): Its type.
         id_ (`int`): Its bus id.
-        shaft (`Callable[[], Shaft]`): Says where the output shaft is now. Called from the bus thread; must not block.
-        on_write (`Callable[[Servo, Register, int], None]`, *optional*): Told of each accepted write, from the bus thread.
+        shaft (`Callable[[], Shaft]`): Says where the output shaft is now. Called from the bus thread; must
+            not block.
+        on_write (`Callable[[Servo, Register, int], None]`, *optional*): Told of each accepted write, from the
+            bus thread.
 
     Attributes:
         torque_enabled (`bool`): Register `Torque_Enable`.
-        goal_ticks (`float | None`): Where the shaft is driven to, in the frame of `Shaft.ticks`; `None` when the torque
-            is off or the operating mode is no position mode.
+        goal_ticks (`float | None`): Where the shaft is driven to, in the frame of `Shaft.ticks`; `None` when
+            the torque is off or the operating mode is no position mode.
         n_eeprom_writes (`int`): Accepted writes to permanent memory, so that its owner knows when to save it.
     """
 
@@ -189,7 +195,7 @@ class Servo:
         self._apply()
 
     def clear_multi_turn(self) -> ErrorCode:
-        """Accept CLEAR; the bench's encoders keep their turns, so there is nothing to reset while torque is off."""
+        """Accept CLEAR while torque is off; the encoders of the bench keep their turns."""
         return ErrorCode.RESULT_FAIL if self.torque_enabled else ErrorCode.NONE
 
     # --- frames: Present_Position = direction * shaft + homing offset

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishes where the cube and the goal are, as an object tracker over a real table would.
 
-Each message is JSON, `{"time": s, "values": {"cube_x": m, …}}`, on a ZeroMQ PUB socket: the format that the `tracker`
-field of `lerobot_robot_koch`'s follower reads.
+Each message is JSON, `{"time": s, "values": {"cube_x": m, …}}`, on a ZeroMQ PUB socket: the format that the
+`tracker` field of `lerobot_robot_koch`'s follower reads.
 """
 
 import json
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-import zmq
+import numpy as np
+import zmq as zmq_module
 from numpy.typing import NDArray
+
+# Without its stubs (it is an optional dependency of LeRobot) mypy sees an empty module.
+zmq: Any = zmq_module
 
 RATE_HZ: Final = 60.0
 
@@ -45,7 +49,7 @@ class TrackerPublisher:
             raise OSError(f"the tracker cannot use port {port}: {error}.") from error
         self.port = port
 
-    def publish(self, names: Sequence[str], values: "NDArray") -> None:  # type: ignore[type-arg]
+    def publish(self, names: Sequence[str], values: NDArray[np.float64]) -> None:
         """Send one message; dropped when a subscriber is too slow."""
         message = {"time": time.time(), "values": dict(zip(names, map(float, values), strict=True))}
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The clock of the bench: one thread that steps the physics in real time and moves everything by it.
 
-Each tick reads the follower's goals and torques, lets the hand move the leader and hold the follower, steps the physics,
-and hands the new poses to the servos, the cameras and the tracker. If the host does not run it for a while, simulated time
-catches up by at most `MAX_CATCH_UP_S`; the rest is lost and counted.
+Each tick reads the follower's goals and torques, lets the hand move the leader and hold the follower, steps
+the physics, and hands the new poses to the servos, the cameras and the tracker. If the host does not run it
+for a while, simulated time catches up by at most `MAX_CATCH_UP_S`; the rest is lost and counted.
 """
 
 import logging
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_env_koch.bench.arm import Arm
-from lerobot_env_koch.bench.bus import VirtualBus
+from lerobot_env_koch.bench.bus import VirtualBus, prefer_this_thread
 from lerobot_env_koch.bench.calibration import Phase
 from lerobot_env_koch.bench.cameras import CameraPublisher, scene_state
 from lerobot_env_koch.bench.hand import Hand
@@ -76,7 +76,7 @@ class WorldLoop:
         self._stopping = False
         self._was_success = False
         self._leader_q = hand.home_rad
-        self._torque = _ALL.copy()
+        self._torque: NDArray[np.bool_] = np.ones(len(JOINT_NAMES), dtype=bool)
         self._publish_in_s = 0.0
         self.n_successes = 0
         self.n_scenes = 1
@@ -131,6 +131,8 @@ class WorldLoop:
     # --- the thread
 
     def _run(self) -> None:
+        # The bus threads need the interpreter this thread holds: it must not be set aside while it has it.
+        prefer_this_thread()
         try:
             next_s = time.monotonic()
             while not self._stopping:
@@ -143,7 +145,7 @@ class WorldLoop:
                     next_s = now
                 elif now < next_s:
                     time.sleep(next_s - now)
-        except Exception as error:  # noqa: BLE001 - kept for the main thread, which ends the bench with it
+        except Exception as error:  # kept for the main thread, which ends the bench with it
             logger.exception("the physics stopped")
             self.error = error
 
