@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Command:
     """One subcommand of `lerobot-ext`.
 
-    The module that defines it must be cheap to import (no torch, mujoco, LeRobot): `lerobot-ext --help` imports
-    every command. Heavy imports belong inside `run`.
+    The module that defines it must be cheap to import (no torch, mujoco, LeRobot): `lerobot-ext --help`
+    imports every command. Heavy imports belong inside `run`.
 
     Args:
         name (`str`): What the user types after `lerobot-ext`.
