@@ -2,7 +2,6 @@
 """The two services a quickstart needs beside it: the virtual bench, and a Hub on loopback."""
 
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -108,13 +107,10 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
 
 
 @contextmanager
-def loopback_hub(root: Path) -> Iterator[dict[str, str]]:
+def loopback_hub(root: Path, client_home: Path) -> Iterator[dict[str, str]]:
     """Run a Hub on loopback while the block runs; yields the environment its clients need."""
     from lerobot_ext.testing.hub import HubServer, client_environment
 
     root.mkdir(parents=True, exist_ok=True)
     with HubServer(root) as server:
-        yield {
-            **client_environment(server.url, root.parent / "hub_client"),
-            "PATH": os.environ.get("PATH", ""),
-        }
+        yield client_environment(server.url, client_home)
