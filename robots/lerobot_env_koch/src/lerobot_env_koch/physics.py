@@ -78,10 +78,14 @@ class KochWorld:
         region (`Region`, *optional*): Where the cube starts; the default region when not given.
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`, see
             `lerobot_env_koch.rendering`.
+
+    Raises:
+        ValueError: If the region makes no sense.
     """
 
     def __init__(self, region: Region | None = None, renderer: str = "auto") -> None:
         self.region = region if region is not None else Region()
+        self.region.check()
         self.model = mujoco.MjModel.from_xml_string(_model_xml())
         self.data = mujoco.MjData(self.model)
         self.task = "lift"
@@ -257,6 +261,10 @@ class KochWorld:
         """(6,) approximate motor currents in A, signed, from each servo's torque and its data sheet."""
         amperes_per_nm = np.array([s.stall_current_a / s.stall_torque_nm for s in FOLLOWER_SERVOS.values()])
         return np.array(self.data.actuator_force[:_N_JOINTS] * amperes_per_nm)
+
+    def holding_offset(self) -> FloatArray:
+        """(6,) rad by which a target must lead its joint so that the soft servo carries the arm's weight."""
+        return np.array(self.data.qfrc_bias[:_N_JOINTS] / self._gain[:_N_JOINTS, 0])
 
     @property
     def targets(self) -> FloatArray:

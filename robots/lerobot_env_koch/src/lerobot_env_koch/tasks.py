@@ -23,7 +23,7 @@ HOME_NOISE_RAD = 0.04
 """Half-width of the uniform joint noise at reset."""
 
 BIN_INNER_M = 0.066
-BIN_CENTRE_M = (0.115, 0.085)
+BIN_CENTRE_M = (0.145, 0.055)
 BIN_SPREAD_M = 0.01
 GOAL_HEIGHTS_M = (0.05, 0.13)
 
@@ -57,10 +57,6 @@ class Region:
         y_min_m (`float`, *optional*, defaults to `0.12`): Near edge; y points forward.
         y_max_m (`float`, *optional*, defaults to `0.17`): Far edge.
         yaw_rad (`float`, *optional*, defaults to `0.25`): The cube is turned by up to this much either way.
-
-    Raises:
-        ValueError: If an edge pair is reversed, the region is out of the arm's reach, or the yaw exceeds a
-        quarter turn.
     """
 
     x_min_m: float = -0.06
@@ -69,7 +65,13 @@ class Region:
     y_max_m: float = 0.17
     yaw_rad: float = 0.25
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Check that the arm can work in the region.
+
+        Raises:
+            ValueError: If an edge pair is reversed, the region is out of reach, or the yaw exceeds an eighth
+            of a turn.
+        """
         for field in fields(self):
             if not math.isfinite(getattr(self, field.name)):
                 raise ValueError(
