@@ -111,7 +111,7 @@ def when_imported(module: str, register: Callable[[], object]) -> None:
                 describe_error(error),
             )
 
-    # Imported here: it takes 0.1 s, and a stock command line never comes this far.
+    # Imported here: it takes 0.1 s, and most stock command lines never come this far.
     import wrapt
 
     wrapt.register_post_import_hook(register_late, module)
