@@ -3,7 +3,7 @@
 
 Importing this package makes `--robot.type=koch_follower` and `--teleop.type=koch_leader` mean our subclasses,
 as soon as LeRobot's own packages are imported; the stock classes stay reachable as `koch_follower_stock` and
-`koch_leader_stock`. Only configs are imported then: LeRobot's factory imports a device class when it builds one.
+`koch_leader_stock`. Only configs are imported then; LeRobot's factory imports the devices when it builds one.
 """
 
 from importlib import import_module
