@@ -1,4 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Koch v1.1 arm without hardware: MuJoCo physics, a gym environment for the stock CLIs, and a virtual Dynamixel bench."""
+"""A Koch v1.1 arm without hardware: physics, a gym environment for the stock CLIs, a virtual bench.
+
+Importing this registers `--env.type=koch` and the gymnasium id as soon as LeRobot's and gymnasium's own
+packages are imported; MuJoCo is loaded when an environment is made.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lerobot_ext.plugins import load_all, when_imported
+
+if TYPE_CHECKING:
+    from lerobot_env_koch.config import KochEnvConfig
 
 __version__ = "0.1.0"
+__all__ = ["KochEnvConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the config when it is first asked for."""
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.config"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+when_imported("lerobot.envs", lambda: import_module(f"{__name__}.config"))
+when_imported("gymnasium", lambda: import_module(f"{__name__}.gym_id"))
+load_all()
