@@ -3,7 +3,7 @@
 
 LeRobot asks a policy for one `observation_delta_indices` and applies it to states and cameras alike: a policy
 with a history of twelve states decodes twelve video frames a camera and sample, eleven of them for nothing. A
-config may say in a property `camera_delta_indices` which frames its cameras need; policies without it are read
+config may say in a property `camera_delta_indices` which frames its cameras need; those without it are read
 as in stock.
 """
 
@@ -36,8 +36,8 @@ def install() -> bool:
         return True
     if not inside_tested_window() or list(inspect.signature(stock).parameters) != ["cfg", "ds_meta"]:
         logger.warning(
-            "lerobot_ext: this LeRobot's `resolve_delta_timestamps` is not the one we are tested with; cameras "
-            "are decoded for every frame of a policy's history. Install lerobot>=0.6.1,<0.7."
+            "lerobot_ext: this LeRobot's `resolve_delta_timestamps` is not the one we are tested with; cameras"
+            " are decoded for every frame of a policy's history. Install lerobot>=0.6.1,<0.7."
         )
         return False
 
