@@ -10,15 +10,15 @@ from dataclasses import dataclass
 class Command:
     """One subcommand of `lerobot-ext`.
 
-    The module that defines it must be cheap to import (no torch, mujoco, LeRobot): `lerobot-ext --help` imports every
-    command. Heavy imports belong inside `run`.
+    The module that defines it must be cheap to import (no torch, mujoco, LeRobot): `lerobot-ext --help`
+    imports every command. Heavy imports belong inside `run`.
 
     Args:
         name (`str`): What the user types after `lerobot-ext`.
         summary (`str`): One line for `lerobot-ext --help`.
         example (`str`): A complete command line, shown at the end of `lerobot-ext NAME --help`.
         configure (`Callable`): Adds the command's arguments to its parser.
-        run (`Callable`): Does the work and returns the exit code. A `CommandError` it raises becomes one clear line.
+        run (`Callable`): Does the work and returns the exit code; a `CommandError` becomes one clear line.
     """
 
     name: str

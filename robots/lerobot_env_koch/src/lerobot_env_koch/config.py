@@ -12,10 +12,10 @@ from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_koch.constants import CAMERAS, ENVIRONMENT_STATE_NAMES, FPS, JOINT_NAMES
+from lerobot_env_koch.gym_id import GYM_ID
 from lerobot_env_koch.rendering import check_renderer, resolve_renderer
 from lerobot_env_koch.tasks import Region, check_task
 
-GYM_ID: Final = "lerobot_env_koch/Koch-v0"
 OBSERVATIONS: Final = ("state", "pixels", "state_pixels")
 REWARDS: Final = ("sparse", "dense")
 

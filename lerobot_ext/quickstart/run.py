@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the services, runs the steps, and shows what came out or what went wrong."""
+
+import shlex
+
+from rich.console import Console
+from rich.markup import escape
+
+from lerobot_ext.quickstart import commands
+from lerobot_ext.quickstart.report import Results, draw_picture, print_table, write_summary
+from lerobot_ext.quickstart.runner import Runner, StepError, tail
+from lerobot_ext.quickstart.services import loopback_hub, virtual_bench
+from lerobot_ext.quickstart.settings import Settings
+from lerobot_ext.quickstart.steps import Quickstart
+
+
+def run_quickstart(settings: Settings, console: Console) -> int:
+    """Run all steps; returns 0, or 1 after explaining the step that failed."""
+    settings.logs.mkdir(parents=True, exist_ok=True)
+    console.print(f"[bold]lerobot_ext quickstart[/bold] in {settings.workdir} (one log a step in logs/)")
+    try:
+        with loopback_hub(settings.workdir / "hub", settings.workdir / "hub_client") as hub_environment:
+            runner = Runner(settings.logs, {**settings.environment(), **hub_environment}, console)
+            results = _run_steps(settings, runner, console)
+    except StepError as failure:
+        _explain(failure, console)
+        return 1
+    except KeyboardInterrupt:
+        console.print("[yellow]stopped[/yellow]; bench and Hub are ended, what was written stays.")
+        return 130
+    picture, figures = settings.workdir / "quickstart.png", settings.workdir / "summary.json"
+    draw_picture(results, settings.eval, settings.log_freq, picture)
+    write_summary(results, figures, seed=settings.seed, with_images=settings.with_images)
+    print_table(results, console)
+    console.print(f"picture {picture}\nfigures {figures}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _run_steps(settings: Settings, runner: Runner, console: Console) -> Results:
+    console.print(
+        "Each line after $ can be copied; the commands expect this environment (commands.sh has it all):"
+    )
+    for line in _exports(runner):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    try:
+        with virtual_bench(runner, commands.sim(settings), settings.bench_dir) as (bench, control):
+            return Quickstart(settings, runner, console, bench, control).run()
+    finally:
+        text = "\n".join(["# the commands of this run, in order", *_exports(runner), *runner.transcript])
+        (settings.workdir / "commands.sh").write_text(text + "\n")
+
+
+def _exports(runner: Runner) -> list[str]:
+    return [f"export {key}={shlex.quote(value)}" for key, value in runner.environment.items()]
+
+
+def _explain(failure: StepError, console: Console) -> None:
+    console.print(f"[bold red]failed:[/bold red] {escape(str(failure))}")
+    console.print(f"  command  {escape(failure.command)}", highlight=False, soft_wrap=True)
+    if failure.log is not None and failure.log.exists():
+        console.print(f"  log      {failure.log}", highlight=False, soft_wrap=True)
+        for line in tail(failure.log):
+            console.print(f"  | {escape(line)}", highlight=False, soft_wrap=True)
+    console.print(f"  [bold]try[/bold]      {escape(failure.remedy)}")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The quickstart's own machinery: how it runs a command, reads results, and explains a failure."""
+
+import io
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lerobot_ext.cli import CommandError
+from lerobot_ext.quickstart import runner as runner_module
+from lerobot_ext.quickstart.command import QUICKSTART
+from lerobot_ext.quickstart.report import (
+    Results,
+    draw_picture,
+    folder_bytes,
+    print_table,
+    read_losses,
+    read_successes,
+    success_text,
+    wilson_interval,
+    write_summary,
+)
+from lerobot_ext.quickstart.runner import Runner, StepError, tail
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def run_python(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch):
+    """Runs `python -c code` as a step."""
+    monkeypatch.setattr(runner_module, "executable", lambda name: sys.executable)
+    runner = Runner(tmp_path, {"QUICKSTART_TEST": "yes"}, console)
+
+    def run(code: str, timeout_s: float = 20.0) -> Path:
+        argv = ["python", "-c", code]
+        return runner.run("step", argv, remedy="mend it", expected_s=1, timeout_s=timeout_s)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    # Hand-worked from Wilson's formula; 0.8 of 50 is the quickstart's own promise.
+    [(40, 50, 0.6696, 0.8876), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (1, 2, 0.0945, 0.9055)],
+)
+def test_wilson_interval_matches_hand_worked_values(successes, trials, low, high):
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(1, 0), (3, 2), (-1, 5)])
+def test_wilson_interval_refuses_impossible_counts(successes, trials):
+    with pytest.raises(ValueError, match="successes"):
+        wilson_interval(successes, trials)
+
+
+def test_losses_are_read_and_sub_losses_are_not(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text(
+        "Training: 2%|| 50/2500 [00:01<00:30]INFO step:50 smpl:3K ep:65 loss:0.512 grdn:1.0 lr:1e-4\n"
+        "INFO step:2K smpl:128K ep:2K loss:0.031 grdn:0.2 diffusion_loss:0.02 hier/safety_loss:7.0\n"
+        "INFO nothing here loss: none\n"
+    )
+    assert read_losses(log) == [0.512, 0.031]
+
+
+def test_successes_come_from_the_evaluation_file(tmp_path):
+    info = {"per_task": [{"task_id": 0, "metrics": {"successes": [True, False, True]}}]}
+    (tmp_path / "eval_info.json").write_text(json.dumps(info))
+    assert read_successes(tmp_path) == (2, 3)
+
+
+def test_a_command_runs_with_the_common_environment_and_is_logged(run_python, tmp_path):
+    log = run_python("import os; print('value', os.environ['QUICKSTART_TEST'])")
+    assert "value yes" in log.read_text()
+
+
+def test_a_failing_command_names_command_log_and_remedy(run_python):
+    with pytest.raises(StepError, match="exit code 3") as caught:
+        run_python("import sys; print('the last words'); sys.exit(3)")
+    assert "sys.exit(3)" in caught.value.command
+    assert caught.value.remedy == "mend it"
+    assert tail(caught.value.log)[-1] == "the last words"
+
+
+def test_a_command_without_end_is_ended(run_python):
+    with pytest.raises(StepError, match="no end after"):
+        run_python("import time; time.sleep(60)", timeout_s=0.5)
+
+
+def test_the_tail_leaves_progress_bars_out(tmp_path):
+    log = tmp_path / "x.log"
+    log.write_text("first\n 10%|#   | 1/10\r 20%|##  | 2/10\nlast\n")
+    assert tail(log) == ["first", "last"]
+
+
+def test_table_summary_and_picture_hold_the_figures(tmp_path, console):
+    results = Results(
+        seconds={"train": 12.0},
+        losses=[1.0, 0.1],
+        successes=45,
+        episodes=50,
+        recorded_episodes=3,
+        recorded_frames=9,
+    )
+    print_table(results, console)
+    assert "45/50" in console.file.getvalue()
+    write_summary(results, tmp_path / "summary.json", seed=7)
+    assert json.loads((tmp_path / "summary.json").read_text())["seed"] == 7
+    draw_picture(results, tmp_path, 50, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert success_text(results) == "45/50 (95 % interval 79-96 %)"
+
+
+def test_folder_bytes_leaves_the_clients_cache_out(tmp_path):
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "big").write_bytes(b"x" * 100)
+    (tmp_path / "model").write_bytes(b"x" * 7)
+    assert folder_bytes(tmp_path) == 7
+
+
+def parse(*argv: str):
+    parser = ArgumentParser()
+    QUICKSTART.configure(parser)
+    return parser.parse_args(argv)
+
+
+def test_a_folder_of_somebody_else_is_never_touched(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(CommandError, match="not a quickstart's"):
+        QUICKSTART.run(parse("--workdir", str(tmp_path), "--overwrite"))
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_an_earlier_run_is_kept_unless_told(tmp_path):
+    (tmp_path / ".lerobot_ext_quickstart").touch()
+    with pytest.raises(CommandError, match="earlier run") as caught:
+        QUICKSTART.run(parse("--workdir", str(tmp_path)))
+    assert "--overwrite" in caught.value.remedy
+
+
+def test_a_missing_plugin_is_named_with_its_install_line(monkeypatch):
+    monkeypatch.setattr(
+        "lerobot_ext.quickstart.command._NEEDED", {"lerobot_env_nowhere": "lerobot_env_nowhere", "os": "os"}
+    )
+    with pytest.raises(CommandError, match="lerobot_env_nowhere") as caught:
+        QUICKSTART.run(parse())
+    assert "pip install lerobot_env_nowhere" in caught.value.remedy
