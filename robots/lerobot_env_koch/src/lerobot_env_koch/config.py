@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--env.type=koch`: the environment's options, as the stock CLIs see them. No MuJoCo in here."""
 
+import multiprocessing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import gymnasium as gym
 from draccus.utils import DecodingError
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
@@ -127,6 +129,19 @@ class KochEnvConfig(EnvConfig):
     def gym_id(self) -> str:
         """Gymnasium's name of the environment."""
         return GYM_ID
+
+    def create_envs(
+        self, n_envs: int, use_async_envs: bool = False
+    ) -> dict[str, dict[int, gym.vector.VectorEnv[Any, Any, Any]]]:
+        """{"koch": {0: vector environment}}, see LeRobot's `EnvConfig.create_envs`."""
+        if use_async_envs and n_envs > 1:
+            # Each worker must import LeRobot to unpickle this config; so the server that forks them does it
+            # once. `__main__` is what Python preloads by itself.
+            multiprocessing.set_forkserver_preload(["__main__", "lerobot_env_koch.environment"])
+        return cast(
+            dict[str, dict[int, gym.vector.VectorEnv[Any, Any, Any]]],
+            super().create_envs(n_envs, use_async_envs),
+        )
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:

@@ -346,9 +346,10 @@ def _attempts(
 ) -> Iterator[tuple[list[dict[str, Any]], EpisodeRecord]]:
     while len(report.episodes) < options.episodes:
         if report.attempts >= MAX_ATTEMPTS_PER_EPISODE * options.episodes:
+            done = f"{len(report.episodes)} of {report.attempts} attempts"
             raise RuntimeError(
-                f"`skill` {options.skill!r} did {options.task!r} in {len(report.episodes)} of "
-                f"{report.attempts} attempts; keep failures (--keep-failures) or make it less clumsy (--noise)."
+                f"`skill` {options.skill!r} did {options.task!r} in {done}; "
+                "keep failures (--keep-failures) or make it less clumsy (--noise)."
             )
         attempt = report.attempts
         report.attempts += 1
