@@ -322,7 +322,7 @@ class Hand:
         elif self._phase_s > ATTEMPT_LIMIT_S:
             self._enter(Playing.RETURN)
 
-    def _make_expert(self) -> Expert:
+    def _make_expert(self) -> "Expert":
         from lerobot_env_koch.expert import make_expert
 
         return make_expert(self._task, rng=self._rng)
