@@ -3,8 +3,10 @@
 
 from dataclasses import dataclass
 
+from lerobot.robots.config import RobotConfig
 from lerobot.robots.koch_follower import KochFollowerConfig
 
+from lerobot_ext.overrides import replace_choice
 from lerobot_robot_koch.config_retries import NUM_READ_RETRIES, NUM_WRITE_RETRIES, check_retries
 from lerobot_robot_koch.config_tracker import TrackerConfig
 
@@ -43,3 +45,6 @@ class RobustKochFollowerConfig(KochFollowerConfig):
         config says.
         """
         return "koch_follower_robust"
+
+
+replace_choice(RobotConfig, "koch_follower", RobustKochFollowerConfig)

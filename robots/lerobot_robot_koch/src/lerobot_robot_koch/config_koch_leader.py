@@ -3,8 +3,10 @@
 
 from dataclasses import dataclass
 
+from lerobot.teleoperators.config import TeleoperatorConfig
 from lerobot.teleoperators.koch_leader import KochLeaderConfig
 
+from lerobot_ext.overrides import replace_choice
 from lerobot_robot_koch.config_retries import NUM_READ_RETRIES, NUM_WRITE_RETRIES, check_retries
 
 
@@ -33,3 +35,6 @@ class RobustKochLeaderConfig(KochLeaderConfig):
     def type(self) -> str:
         """See `RobustKochFollowerConfig.type`."""
         return "koch_leader_robust"
+
+
+replace_choice(TeleoperatorConfig, "koch_leader", RobustKochLeaderConfig)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encode any number of cameras in one pass of one convolutional network.
+
+Legend: `B` batch, `S` observation steps, `C` cameras, `P` patches a frame, `D` width.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class CameraFeatures(NamedTuple):
+    """What the encoder makes of the frames.
+
+    Attributes:
+        tokens (`Tensor`): (B, S * C * P, D) one token a patch, with position, camera and time added.
+        pooled (`Tensor`): (B, S, C * D) one vector a frame from the keypoints of its feature map.
+    """
+
+    tokens: Tensor
+    pooled: Tensor
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    groups = max(1, channels // 16)
+    while channels % groups:
+        groups -= 1
+    return nn.GroupNorm(groups, channels)
+
+
+def _small_backbone(channels: int) -> nn.Module:
+    """Four strided convolutions (reduction 16) that train from scratch on a CPU."""
+    layers: list[nn.Module] = []
+    widths = [3, 32, 64, channels, channels]
+    for depth, (source, target) in enumerate(pairwise(widths)):
+        kernel = 5 if depth == 0 else 3
+        layers += [
+            nn.Conv2d(source, target, kernel, stride=2, padding=kernel // 2),
+            _group_norm(target),
+            nn.GELU(),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _resnet18_backbone() -> nn.Module:
+    """ResNet-18 without its classifier: reduction 32, 512 channels, GroupNorm, random weights."""
+    from torchvision.models import resnet18
+
+    network = resnet18(weights=None, norm_layer=_group_norm)
+    return nn.Sequential(*list(network.children())[:-2])
+
+
+class SpatialKeypoints(nn.Module):
+    """Expected image position of each channel's activation (spatial softmax, Finn et al., 2016).
+
+    Precise positions survive the pooling, which is what grasping needs; a mean over the map would lose them.
+    """
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Reduce `feature_map` (B, K, H, W) to the positions (B, 2 K) of its K channels, in [-1, 1]."""
+        height, width = feature_map.shape[-2:]
+        attention = feature_map.flatten(2).softmax(-1).view(feature_map.shape)  # (B, K, H, W)
+        rows = torch.linspace(-1, 1, height, device=feature_map.device, dtype=feature_map.dtype)
+        columns = torch.linspace(-1, 1, width, device=feature_map.device, dtype=feature_map.dtype)
+        y = (attention.sum(3) * rows).sum(-1)
+        x = (attention.sum(2) * columns).sum(-1)
+        return torch.cat([x, y], dim=-1)
+
+
+class MultiCameraEncoder(nn.Module):
+    """Turn the frames of all cameras into patch tokens and pooled vectors with one shared network.
+
+    Frames of any size are resized to `image_size` first, so cameras may differ in resolution. GroupNorm
+    makes the result independent of the batch.
+
+    Args:
+        cameras (`int`): Number of cameras.
+        steps (`int`): Observation steps a sample.
+        dim (`int`): Width of tokens and of each camera's pooled vector.
+        image_size (`tuple[int, int]`): Height and width of the network's input, in pixels.
+        backbone (`str`): `"small"` or `"resnet18"`.
+
+    Raises:
+        ValueError: If `backbone` is unknown.
+    """
+
+    def __init__(
+        self, cameras: int, steps: int, dim: int, image_size: tuple[int, int], backbone: str
+    ) -> None:
+        super().__init__()
+        self.image_size = image_size
+        if backbone == "small":
+            self.backbone = _small_backbone(dim)
+        elif backbone == "resnet18":
+            self.backbone = _resnet18_backbone()
+        else:
+            raise ValueError(f"`backbone` ({backbone!r}) is unknown; choose 'small' or 'resnet18'.")
+        with torch.no_grad():
+            channels, height, width = self.backbone(torch.zeros(1, 3, *image_size)).shape[1:]
+        self.project = nn.Conv2d(channels, dim, 1)
+        self.keypoints = SpatialKeypoints()
+        self.pool = nn.Linear(2 * dim, dim)
+        self.position = nn.Parameter(torch.randn(height * width, dim) * 0.02)
+        self.camera = nn.Parameter(torch.randn(cameras, 1, dim) * 0.02)
+        self.step = nn.Parameter(torch.randn(steps, 1, 1, dim) * 0.02)
+
+    def forward(self, frames: list[Tensor]) -> CameraFeatures:
+        """Encode frames.
+
+        Args:
+            frames (`list[Tensor]`): One (B, S, 3, H, W) tensor a camera, normalised; sizes may differ.
+
+        Returns:
+            `CameraFeatures`: Tokens and pooled vectors.
+        """
+        batch, steps = frames[0].shape[:2]
+        resized = [self._resize(rearrange(camera, "b s c h w -> (b s) c h w")) for camera in frames]
+        stacked = torch.stack(resized, dim=1)  # (B S, C, 3, h, w)
+        features = self.project(self.backbone(stacked.flatten(0, 1)))  # (B S C, D, h', w')
+        pooled = self.pool(self.keypoints(features))
+        pooled = rearrange(pooled, "(b s c) d -> b s (c d)", b=batch, s=steps)
+        tokens = rearrange(features, "(b s c) d h w -> b s c (h w) d", b=batch, s=steps)
+        tokens = tokens + self.position + self.camera + self.step
+        return CameraFeatures(tokens=tokens.flatten(1, 3), pooled=pooled)
+
+    def _resize(self, frames: Tensor) -> Tensor:
+        if tuple(frames.shape[-2:]) == tuple(self.image_size):
+            return frames
+        return F.interpolate(frames, self.image_size, mode="bilinear", antialias=True, align_corners=False)

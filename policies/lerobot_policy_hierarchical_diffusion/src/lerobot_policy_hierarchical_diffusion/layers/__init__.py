@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The four layers of the hierarchy, each with its own trunk, self-supervised loss and features."""

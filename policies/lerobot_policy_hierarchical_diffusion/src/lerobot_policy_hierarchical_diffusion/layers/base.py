@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one interface of all layers: `layer(inputs, context) -> LayerOutput`.
+
+Legend: `B` batch, `H` chunk length, `K` future steps, `N` history steps, `M` memory length, `O` observation
+steps, `S` state width, `E` environment width, `A` action width, `P` image tokens, `D` feature width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..statistics import MotionStatistics, NormalizedLimits
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What every layer may look at; normalised, past and present only.
+
+    Args:
+        observation (`Tensor`): (B, O, S + E) newest frames, state and environment side by side.
+        history (`Tensor`): (B, N, S) newest consecutive states.
+        memory (`Tensor`): (B, M, S + E) strided older frames up to now.
+        task (`Tensor`): (B, D) embedded task text.
+        image_tokens (`Tensor`, *optional*): (B, P, D) patches of all cameras.
+        image_pooled (`Tensor`, *optional*): (B, O, F) pooled cameras.
+    """
+
+    observation: Tensor
+    history: Tensor
+    memory: Tensor
+    task: Tensor
+    image_tokens: Tensor | None = None
+    image_pooled: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What training knows beyond the present.
+
+    Args:
+        actions (`Tensor`): (B, H, A) the demonstrated chunk.
+        actions_valid (`Tensor`): (B, H) bool.
+        future (`Tensor`): (B, K, S) next states.
+        future_valid (`Tensor`): (B, K) bool.
+        velocity (`Tensor`): (B, K, S) state change a frame, from now on.
+        subgoal (`Tensor`): (B, S + E) frame ahead, or the episode's last one.
+        tracking (`Tensor`, *optional*): (B, T <= K, S) distance of each state from the one its action asked
+            for; None unless actions and states have the same width (position control).
+        progress (`Tensor`, *optional*): (B,) share of the episode behind; None when the dataset's episodes
+            are unknown.
+    """
+
+    actions: Tensor
+    actions_valid: Tensor
+    future: Tensor
+    future_valid: Tensor
+    velocity: Tensor
+    subgoal: Tensor
+    tracking: Tensor | None = None
+    progress: Tensor | None = None
+
+
+@dataclass
+class LayerContext:
+    """What the layers share while one batch passes through them in priority order.
+
+    Args:
+        motion (`MotionStatistics`): Statistics of the motion in the training data.
+        limits (`NormalizedLimits`): Range of the training data.
+        targets (`Targets`, *optional*): Present when losses are wanted.
+        outputs (`dict[str, LayerOutput]`): Outputs of the layers that ran before, by name.
+    """
+
+    motion: MotionStatistics
+    limits: NormalizedLimits
+    targets: Targets | None = None
+    outputs: dict[str, LayerOutput] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """A layer's result.
+
+    Args:
+        features (`Tensor`): (B, D) what conditions the denoiser.
+        loss (`Tensor`, *optional*): (B,) the layer's own loss; None without targets.
+        info (`dict[str, Tensor]`): Named results for the user and for other layers, first axis B.
+    """
+
+    features: Tensor
+    loss: Tensor | None
+    info: dict[str, Tensor]
+
+
+class HierarchyLayer(nn.Module, ABC):
+    """Base of the layers.
+
+    Args:
+        feature_dim (`int`): Width of `LayerOutput.features`.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.feature_dim = feature_dim
+
+    @abstractmethod
+    def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
+        """Compute features and, when `context.targets` is there, the loss."""
+
+
+def with_velocity(history: Tensor, scale: Tensor) -> Tensor:
+    """Append each step's change since the one before, in units of `scale` (S,), to `history`.
+
+    A change of a hundredth of the range is invisible beside the position itself; scaled it is of order one.
+    """
+    change = history.diff(dim=1, prepend=history[:, :1]) / scale
+    return torch.cat([history, change], dim=-1)

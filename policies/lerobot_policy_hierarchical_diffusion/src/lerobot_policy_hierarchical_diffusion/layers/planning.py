@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planning layer: where in the task are we, and where do we want to be next?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lerobot_ext.nn.blocks import TransformerBlock
+
+from ..targets import Phase, motion_phase
+from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
+
+
+class PlanningLayer(HierarchyLayer):
+    """A transformer over a strided memory, the task text and the pooled cameras.
+
+    Loss: smooth L1 of the subgoal (state and environment `subgoal_steps` ahead), squared error of the
+    episode's progress, and cross-entropy of the phase of the motion.
+
+    Args:
+        memory_steps (`int`): Length M of the memory.
+        observation_dim (`int`): Width S + E of a frame in the memory.
+        image_dim (`int`): Width of one frame's pooled cameras, 0 without cameras.
+        dim (`int`): Token width; the task embedding must have it too.
+        depth (`int`): Transformer blocks.
+        heads (`int`): Attention heads.
+        dropout (`float`): Dropout.
+    """
+
+    def __init__(
+        self,
+        memory_steps: int,
+        observation_dim: int,
+        image_dim: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        dropout: float,
+    ) -> None:
+        super().__init__(dim)
+        self.frame = nn.Linear(observation_dim, dim)
+        self.time = nn.Parameter(torch.randn(memory_steps, dim) * 0.02)
+        self.image = nn.Linear(image_dim, dim) if image_dim else None
+        self.readout = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout=dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.subgoal = nn.Linear(dim, observation_dim)
+        self.progress = nn.Linear(dim, 1)
+        self.phase = nn.Linear(dim, len(Phase))
+
+    def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
+        """Return features, the loss, `subgoal` (B, S + E), `progress` (B,) in [0, 1] and `phase` (B,)."""
+        memory = inputs.memory
+        tokens = [
+            self.readout.expand(len(memory), -1, -1),
+            inputs.task[:, None],
+            self.frame(memory) + self.time,
+        ]
+        if self.image is not None and inputs.image_pooled is not None:
+            tokens.append(self.image(inputs.image_pooled[:, -1:]))
+        hidden = torch.cat(tokens, dim=1)
+        for block in self.blocks:
+            hidden = block(hidden)
+        features: Tensor = self.norm(hidden[:, 0])
+
+        now = inputs.observation[:, -1]
+        subgoal = now + self.subgoal(features)
+        progress_logit = self.progress(features)[:, 0]
+        phase_logits = self.phase(features)
+        info = {"subgoal": subgoal, "progress": progress_logit.sigmoid(), "phase": phase_logits.argmax(-1)}
+        if context.targets is None:
+            return LayerOutput(features, None, info)
+
+        loss = F.smooth_l1_loss(subgoal, context.targets.subgoal, reduction="none").mean(-1)
+        loss = loss + 0.1 * F.cross_entropy(
+            phase_logits, self._phase_labels(inputs, context), reduction="none"
+        )
+        if context.targets.progress is None:
+            loss = loss + 0.0 * progress_logit  # keeps every parameter in the graph for distributed training
+        else:
+            loss = loss + (info["progress"] - context.targets.progress).square()
+        return LayerOutput(features, loss, info)
+
+    def _phase_labels(self, inputs: LayerInputs, context: LayerContext) -> Tensor:
+        targets = context.targets
+        assert targets is not None
+        past = inputs.history.diff(dim=1).norm(dim=-1).mean(1)
+        ahead = targets.velocity.norm(dim=-1).mean(1)
+        return motion_phase(past, ahead, context.motion.typical_speed())

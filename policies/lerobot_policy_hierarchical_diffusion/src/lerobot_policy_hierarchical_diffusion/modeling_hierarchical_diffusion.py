@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hierarchical diffusion policy: four self-supervised layers condition one denoiser.
+
+`L = L_diffusion(c) + Σ_l w_l · s_l · L_l` with `c = [observation ; Σ_l m_l · W_l LN(h_l) + (1 - m_l) ·
+∅_l]`. The layers are safety, dynamics, manipulation and planning; the manipulation layer's draft is where
+denoising starts. Diffusion Policy: Chi et al., 2023, https://arxiv.org/abs/2303.04137.
+
+Differences from Diffusion Policy: the condition holds the layers' features beside the observation; chunks
+start at the current frame; the denoiser is a residual MLP by default and predicts the clean chunk; inference
+refines a draft in a few DDIM steps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from copy import deepcopy
+from typing import Any
+
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from torch import Tensor, nn
+
+from lerobot_ext.nn.ema import update_ema, warm_decay
+
+from .configuration_hierarchical_diffusion import (
+    LAYER_NAMES,
+    MAX_INFERENCE_STEPS,
+    HierarchicalDiffusionConfig,
+)
+from .layers.base import Targets
+from .network import HierarchicalDiffusionNetwork, Observation
+from .targets import episode_progress, future_velocities, tracking_errors
+
+
+class HierarchicalDiffusionPolicy(PreTrainedPolicy):
+    """The policy as LeRobot sees it: batches in, a loss or actions out.
+
+    Args:
+        config (`HierarchicalDiffusionConfig`): Configuration with features.
+        dataset_stats (`dict`, *optional*): LeRobot's statistics; they set the limits of the safety filter.
+        dataset_meta (`LeRobotDatasetMetadata`, *optional*): Tells the length of the episodes, for the
+            progress target.
+        **kwargs: What else LeRobot's factory may hand over; unused.
+
+    Raises:
+        ValueError: If the features do not suit the policy; see
+            `HierarchicalDiffusionConfig.validate_features`.
+    """
+
+    config_class = HierarchicalDiffusionConfig
+    name = "hierarchical_diffusion"
+    _fsdp_wrap_modules = ("TransformerBlock", "FiLMResidualBlock")
+
+    train_step: Tensor
+
+    def __init__(
+        self,
+        config: HierarchicalDiffusionConfig,
+        dataset_stats: dict[str, dict[str, Any]] | None = None,
+        dataset_meta: Any | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config)
+        config.validate_features()
+        self.config: HierarchicalDiffusionConfig = config
+        self.network = HierarchicalDiffusionNetwork(config)
+        self._dataset_stats = dataset_stats
+        if dataset_stats:
+            self.network.limits.set_from(dataset_stats)
+        self.average: HierarchicalDiffusionNetwork | None = None
+        if config.ema_decay > 0:
+            self.average = deepcopy(self.network).requires_grad_(False)
+            self.register_load_state_dict_pre_hook(_start_missing_average)
+        self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
+        self._episodes = _episode_bounds(dataset_meta)
+        self._enabled = frozenset(LAYER_NAMES)
+        self.last_info: dict[str, Any] = {}
+        self.reset()
+
+    # ---- training
+    # --------------------------------------------------------------------------------------------------
+
+    def get_optim_params(self) -> list[dict[str, Any]]:
+        """Two groups: matrices with the preset's weight decay; everything else without."""
+        embeddings = {id(m.weight) for m in self.network.modules() if isinstance(m, nn.EmbeddingBag)}
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            matrix = parameter.ndim > 1 and name.endswith(("weight", "weight_ih_l0", "weight_hh_l0"))
+            (decayed if matrix and id(parameter) not in embeddings else plain).append(parameter)
+        # A group's own option reaches AdamW although LeRobot's preset has no field for it; one fused pass
+        # over the weights takes a third of the default's time on a CPU.
+        return [
+            {"params": decayed, "fused": True},
+            {"params": plain, "fused": True, "weight_decay": 0.0},
+        ]
+
+    def forward(self, batch: dict[str, Any], reduction: str = "mean") -> tuple[Tensor, dict[str, float]]:
+        """Compute the training loss.
+
+        In `eval()` the averaged weights are used, without dropout: the loss of the policy that will be
+        deployed.
+
+        Args:
+            batch (`dict[str, Any]`): A preprocessed batch with the frames of
+                `config.observation_delta_indices` and the actions of `config.action_delta_indices`.
+            reduction (`str`, *optional*, defaults to `"mean"`): `"mean"` for a scalar, `"none"` for one loss
+                a sample.
+
+        Returns:
+            `tuple[Tensor, dict[str, float]]`: The loss, () or (B,), and the parts for the log.
+
+        Raises:
+            ValueError: If `reduction` is unknown, or the batch has not the frames that training needs.
+        """
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
+        network = self._network
+        observation = self._observation_from_batch(batch)
+        offsets, given = list(network.window.offsets), observation.state.shape[1]
+        if given != len(offsets):
+            raise ValueError(
+                f"`{OBS_STATE}` has {given} frames; training needs the {len(offsets)} at "
+                f"{offsets}. Build the dataset with this config's `observation_delta_indices`."
+            )
+        frames = network.frames(observation)
+        losses = network.losses(observation, frames, self._targets(batch, observation, frames))
+        total = losses["diffusion"]
+        for i, name in enumerate(LAYER_NAMES):
+            total = total + self.config.layer_weights.get(name, 0.0) * network.stage_weights[i] * losses[name]
+        means = torch.stack(
+            [loss.detach().mean() for loss in losses.values()]
+        ).tolist()  # one synchronisation
+        log = {
+            "diffusion_loss" if name == "diffusion" else f"hierarchical/{name}_loss": mean
+            for name, mean in zip(losses, means, strict=True)
+        }
+        return (total if reduction == "none" else total.mean()), log
+
+    def update(self) -> None:
+        """Count an optimizer step and move the averaged weights; LeRobot calls this after each step."""
+        if self.average is not None:
+            update_ema(self.average, self.network, warm_decay(self.config.ema_decay, int(self.train_step)))
+        self.train_step += 1
+
+    @property
+    def _network(self) -> HierarchicalDiffusionNetwork:
+        """The weights in use: the trained ones in training, the averaged ones otherwise."""
+        return self.network if self.training or self.average is None else self.average
+
+    def _targets(self, batch: dict[str, Any], observation: Observation, frames: Tensor) -> Targets:
+        window, limits = self.network.window, self.network.limits
+        actions = batch[ACTION]
+        padded = batch.get(f"{ACTION}_is_pad")
+        valid = (
+            torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
+            if padded is None
+            else ~padded
+        )
+        states_padded = batch.get(f"{OBS_STATE}_is_pad")
+        future = frames[:, window.future, : self.network.state_dim]
+        tracking = None
+        if self.network.action_dim == self.network.state_dim:
+            raw_future = observation.state[:, window.future]
+            tracking = tracking_errors(actions, raw_future, limits.target_scale, limits.target_offset)
+        progress = None
+        if self._episodes is not None and "index" in batch and "episode_index" in batch:
+            starts, ends = (bound.to(actions.device) for bound in self._episodes)
+            progress = episode_progress(
+                batch["index"].flatten(), batch["episode_index"].flatten(), starts, ends
+            )
+        return Targets(
+            actions=actions,
+            actions_valid=valid,
+            future=future,
+            future_valid=torch.ones_like(future[..., 0], dtype=torch.bool)
+            if states_padded is None
+            else ~states_padded[:, window.future],
+            velocity=future_velocities(frames[:, window.history[-1], : self.network.state_dim], future),
+            subgoal=frames[:, window.subgoal],
+            tracking=tracking,
+            progress=progress,
+        )
+
+    # ---- inference
+    # -------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget the episode: observation memory, queued actions and the last information."""
+        self._memory: deque[tuple[Tensor, Tensor | None]] = deque(maxlen=self.network.window.queue_length)
+        self._images: deque[list[Tensor]] = deque(maxlen=self.config.n_obs_steps)
+        self._actions: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
+        self.last_info = {}
+
+    def set_layer_enabled(self, name: str, enabled: bool) -> None:
+        """Switch a layer on or off at inference; its learned null takes its place.
+
+        Args:
+            name (`str`): One of `dynamics`, `manipulation`, `planning`; the safety layer always runs.
+            enabled (`bool`): Whether it runs.
+
+        Raises:
+            ValueError: If `name` is unknown, or is the safety layer and `enabled` is False.
+        """
+        if name not in LAYER_NAMES:
+            raise ValueError(f"`name` ({name!r}) is no layer; choose one of {', '.join(LAYER_NAMES)}.")
+        if name == "safety" and not enabled:
+            raise ValueError("the safety layer cannot be switched off; switch off another one.")
+        self._enabled = self._enabled | {name} if enabled else self._enabled - {name}
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Any], noise: Tensor | None = None) -> Tensor:
+        """Return the next action, planning a new chunk when the last one's `n_action_steps` are spent.
+
+        Args:
+            batch (`dict[str, Any]`): One preprocessed observation a robot, (B, ...).
+            noise (`Tensor`, *optional*): (B, horizon, A) starting noise of a new chunk.
+
+        Returns:
+            `Tensor`: (B, A) in the normalised action space.
+
+        Raises:
+            ValueError: If the number of robots changed without a `reset()`.
+        """
+        self._remember(batch)
+        if not self._actions:
+            chunk = self.predict_action_chunk(batch, noise=noise)
+            self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
+        return self._actions.popleft()
+
+    @torch.no_grad()
+    def predict_action_chunk(
+        self, batch: dict[str, Any], noise: Tensor | None = None, num_inference_steps: int | None = None
+    ) -> Tensor:
+        """Plan a whole chunk; the first action belongs to the newest observation.
+
+        After `select_action` the remembered observations are used (they include the newest). Otherwise the
+        batch speaks for itself: either with the frames of a training batch, or with one observation, which
+        is then taken as at rest.
+
+        Args:
+            batch (`dict[str, Any]`): A preprocessed observation or dataset batch.
+            noise (`Tensor`, *optional*): (B, horizon, A) starting noise; drawn when missing.
+            num_inference_steps (`int`, *optional*): Denoising steps instead of the config's.
+
+        Returns:
+            `Tensor`: (B, horizon, A) in the normalised action space.
+
+        Raises:
+            ValueError: If `num_inference_steps` is out of range.
+        """
+        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        if not 0 <= steps <= MAX_INFERENCE_STEPS:
+            raise ValueError(
+                f"`num_inference_steps` ({steps}) must lie in 0..{MAX_INFERENCE_STEPS}; lower it."
+            )
+        observation = (
+            self._observation_from_memory(batch) if self._memory else self._observation_from_batch(batch)
+        )
+        chunk, self.last_info = self._network.plan(observation, noise, steps, self._enabled)
+        return chunk
+
+    def _remember(self, batch: dict[str, Any]) -> None:
+        """Append the newest observation; an episode's first one fills the memory, as padding does."""
+        state = batch[OBS_STATE]
+        if self._memory and len(self._memory[-1][0]) != len(state):
+            raise ValueError(
+                f"`{OBS_STATE}` has batch size {len(state)} after {len(self._memory[-1][0])}; "
+                "call `reset()` in between."
+            )
+        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
+        images = [batch[key] for key in self.config.image_features]
+        fresh = not self._memory
+        for _ in range(self._memory.maxlen or 1 if fresh else 1):
+            self._memory.append((state, environment))
+        for _ in range(self.config.n_obs_steps if fresh else 1):
+            self._images.append(images)
+
+    def _observation_from_memory(self, batch: dict[str, Any]) -> Observation:
+        remembered = [
+            self._memory[offset - 1] for offset in self.network.window.past
+        ]  # offset 0 is the last entry
+        environments = [environment for _, environment in remembered if environment is not None]
+        return Observation(
+            state=torch.stack([state for state, _ in remembered], dim=1),
+            environment=torch.stack(environments, dim=1) if environments else None,
+            images=[torch.stack(camera, dim=1) for camera in zip(*self._images, strict=True)],
+            tasks=_tasks(batch, len(remembered[0][0])),
+        )
+
+    def _observation_from_batch(self, batch: dict[str, Any]) -> Observation:
+        window = self.network.window
+        frames = len(window.past)
+        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
+        images = []
+        for key in self.config.image_features:
+            camera = batch[key]
+            if camera.ndim == 4:  # one frame
+                camera = camera[:, None].expand(-1, self.config.n_obs_steps, *camera.shape[1:])
+            elif (
+                camera.shape[1] != self.config.n_obs_steps
+            ):  # every frame of the window; only the newest are used
+                camera = camera[:, window.observation]
+            images.append(camera)
+        return Observation(
+            state=_with_time(batch[OBS_STATE], frames),
+            environment=None if environment is None else _with_time(environment, frames),
+            images=images,
+            tasks=_tasks(batch, len(batch[OBS_STATE])),
+        )
+
+    # ---- loading
+    # ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _load_as_safetensor(
+        cls, model: HierarchicalDiffusionPolicy, model_file: str, map_location: str, strict: bool
+    ) -> HierarchicalDiffusionPolicy:
+        """Load weights; given statistics (training on a dataset) replace the checkpoint's limits."""
+        loaded: HierarchicalDiffusionPolicy = super()._load_as_safetensor(
+            model, model_file, map_location, strict
+        )
+        if loaded._dataset_stats:
+            loaded.network.limits.set_from(loaded._dataset_stats)
+            if loaded.average is not None:
+                loaded.average.limits.load_state_dict(loaded.network.limits.state_dict())
+        return loaded
+
+
+def _start_missing_average(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Start the averaged weights at the trained ones when a checkpoint was made without averaging."""
+    if any(key.startswith(f"{prefix}average.") for key in state_dict):
+        return
+    start = f"{prefix}network."
+    for key in [key for key in state_dict if key.startswith(start)]:
+        state_dict[f"{prefix}average.{key.removeprefix(start)}"] = state_dict[key].clone()
+
+
+def _episode_bounds(dataset_meta: Any | None) -> tuple[Tensor, Tensor] | None:
+    """First frame and one past the last frame of each episode, (E,) each."""
+    if dataset_meta is None:
+        return None
+    episodes = dataset_meta.episodes
+    bounds: Iterable[str] = ("dataset_from_index", "dataset_to_index")
+    starts, ends = (torch.as_tensor(episodes[name], dtype=torch.long) for name in bounds)
+    return starts, ends
+
+
+def _with_time(values: Tensor, frames: int) -> Tensor:
+    """Repeat a single observation (B, D) over `frames`; leave (B, W, D) as it is."""
+    return values if values.ndim == 3 else values[:, None].expand(-1, frames, -1)
+
+
+def _tasks(batch: dict[str, Any], size: int) -> list[str | None]:
+    """Task texts of a batch: a list, one string for all, or nothing."""
+    tasks = batch.get("task")
+    if tasks is None or isinstance(tasks, str):
+        return [tasks] * size
+    return list(tasks)
