@@ -152,7 +152,7 @@ def test_recording_with_a_camera_and_the_tracker(home, calibrated):
         *follower_words(calibrated),
         *leader_words(calibrated),
         f"--robot.cameras={camera_argument(calibrated)}",
-        f"--robot.tracker={{address: {calibrated['tracker']['address']}}}",
+        f"--robot.tracker.address={calibrated['tracker']['address']}",
         "--dataset.repo_id=me/koch_sim",
         f"--dataset.root={root}",
         "--dataset.single_task=Lift the red cube.",

@@ -58,6 +58,8 @@ def test_the_whole_calibration_is_recognised(watch, clock):
     assert watch.phase is Phase.SWEEP
     clock[0] += 4
     assert watch.elapsed_s == 4
+    watch.finish_sweep()
+    assert watch.phase is Phase.SWEPT
     watch.on_write(1, "Homing_Offset", 7, limp=True)
     watch.on_write(1, "Min_Position_Limit", 700, limp=True)
     assert watch.phase is Phase.DONE
