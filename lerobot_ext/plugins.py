@@ -15,7 +15,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from types import ModuleType
@@ -78,6 +78,43 @@ def report() -> list[PluginReport]:
     """
     with _lock:
         return sorted((_settled(entry) for entry in _reports.values()), key=lambda entry: entry.name)
+
+
+def when_imported(module: str, register: Callable[[], object]) -> None:
+    """Run `register` as soon as `module` is there: at once if it is imported, else right after its import.
+
+    A plugin's `__init__` hands over its registrations this way, so that importing the plugin alone costs
+    nothing: `lerobot-ext sim` needs no torch, and a stock command line, which has imported all of LeRobot by
+    then, gets everything at once.
+
+    Args:
+        module (`str`): The LeRobot package to register with, such as `lerobot.envs`.
+        register (`Callable`): Imports the plugin's own modules and registers what they hold. Late failures
+            are logged in one line, as `load_all` logs them: they must not break the import of LeRobot.
+
+    Example:
+        ```python
+        when_imported("lerobot.envs", lambda: import_module("lerobot_env_koch.config"))
+        ```
+    """
+    if module in sys.modules and not _being_imported(module):
+        register()
+        return
+
+    def register_late(_: ModuleType) -> None:
+        try:
+            register()
+        except Exception as error:  # noqa: BLE001 - the plugin boundary
+            logger.error(
+                "lerobot_ext: a plugin could not register with %s: %s. Remedy: run `lerobot-ext doctor`.",
+                module,
+                describe_error(error),
+            )
+
+    # Imported here: it takes 0.1 s, and most stock command lines never come this far.
+    import wrapt
+
+    wrapt.register_post_import_hook(register_late, module)
 
 
 def _entry_points() -> Iterable[metadata.EntryPoint]:

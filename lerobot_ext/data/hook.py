@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides whether a process gets the columns-in-RAM reader; imports nothing heavy to find out."""
+"""Decides whether a process gets our dataset reading; imports nothing heavy to find out."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ _DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
 
 
 def install_where_datasets_are_read() -> None:
-    """Install `lerobot_ext.data.ram_reader` if this process has imported LeRobot's dataset class.
+    """Install `ram_reader` and `camera_window` if this process has imported LeRobot's dataset class.
 
     The stock command lines that read datasets (train, replay, record, rollout, eval) import that class before
     they load plugins; those that do not (calibrate, teleoperate) never do, and must not pay for it. So there
@@ -27,6 +27,7 @@ def install_where_datasets_are_read() -> None:
     if switch == "off" or _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
-    from lerobot_ext.data import ram_reader
+    from lerobot_ext.data import camera_window, ram_reader
 
     ram_reader.install()
+    camera_window.install()

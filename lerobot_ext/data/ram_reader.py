@@ -30,10 +30,10 @@ import pyarrow as pa
 import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
+from lerobot_ext.data.lerobot_window import inside_tested_window
+
 LIMIT = "LEROBOT_EXT_COLUMNS_MAX_GIB"
 DEFAULT_LIMIT_GIB = 4.0
-# The LeRobot versions whose reader this subclass is tested against, item by item.
-TESTED_FROM, TESTED_BELOW = (0, 6, 1), (0, 7)
 _SHARED_MEMORY = Path("/dev/shm")
 
 logger = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ def install() -> bool:
     current = lerobot_dataset.DatasetReader
     if current is RamDatasetReader:
         return True
-    if not TESTED_FROM <= _version() < TESTED_BELOW:
+    if not inside_tested_window():
         logger.warning(
             "lerobot_ext: LeRobot %s is not one the fast dataset reader is tested with; the stock reader "
             "stays. "
@@ -306,16 +306,6 @@ def uninstall() -> None:
     """Give LeRobot its own reader back; datasets that are open keep theirs."""
     if lerobot_dataset.DatasetReader is RamDatasetReader:
         lerobot_dataset.DatasetReader = dataset_reader.DatasetReader
-
-
-def _version() -> tuple[int, ...]:
-    """LeRobot's version as numbers, up to the first part that is none."""
-    parts: list[int] = []
-    for part in lerobot.__version__.split("."):
-        if not part.isdigit():
-            break
-        parts.append(int(part))
-    return tuple(parts)
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -30,18 +30,7 @@ def leader(bench: BenchInfo) -> list[str]:
 
 def cameras(bench: BenchInfo, names: Sequence[str]) -> str:
     """`--robot.cameras=…` for the bench's ZMQ cameras."""
-    spec = {
-        name: {
-            "type": "zmq",
-            "server_address": bench.host,
-            "port": bench.camera_ports[name],
-            "camera_name": name,
-            "width": CAMERA_SIZE,
-            "height": CAMERA_SIZE,
-            "fps": FPS,
-        }
-        for name in names
-    }
+    spec = {name: bench.cameras[name] for name in names}
     return f"--robot.cameras={json.dumps(spec)}"
 
 
@@ -150,14 +139,14 @@ def train(settings: Settings) -> list[str]:
 def evaluate(settings: Settings) -> list[str]:
     """`lerobot-eval` in the gym environment, on seeds that no demonstration used."""
     episodes = settings.sizes.eval_episodes
-    observation = "pixels_agent_pos" if settings.with_images else "environment_state_agent_pos"
+    observation = "pixels" if settings.with_images else "state"
     return [
         "lerobot-eval",
         f"--policy.path={settings.checkpoint}",
         f"--policy.device={settings.device}",
         "--env.type=koch",
         "--env.task=lift",
-        f"--env.obs_type={observation}",
+        f"--env.obs={observation}",
         f"--eval.n_episodes={episodes}",
         f"--eval.batch_size={min(10, episodes)}",
         "--eval.use_async_envs=false",

@@ -49,17 +49,16 @@ class Runner:
     console: Console
     transcript: list[str] = field(default_factory=list)
 
-    def show(self, argv: Sequence[str], extra_env: Mapping[str, str] | None = None) -> str:
+    def show(self, argv: Sequence[str]) -> str:
         """Print a command so that it can be copied, and keep it for `commands.sh`."""
-        assignments = [f"{k}={shlex.quote(v)}" for k, v in (extra_env or {}).items()]
-        command = " ".join([*assignments, shlex.join(argv)])
+        command = shlex.join(argv)
         self.transcript.append(command)
         self.console.print(f"  [dim]$[/dim] {escape(command)}", soft_wrap=True, highlight=False)
         return command
 
-    def process_environment(self, extra_env: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The caller's environment, the run's and a command's own; bytecode is on, or each start is slow."""
-        env = {**os.environ, **self.environment, **(extra_env or {})}
+    def process_environment(self) -> dict[str, str]:
+        """The caller's environment and the run's; bytecode is on, or each start is slow."""
+        env = {**os.environ, **self.environment}
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         return env
 
@@ -71,7 +70,6 @@ class Runner:
         remedy: str,
         expected_s: float,
         timeout_s: float,
-        extra_env: Mapping[str, str] | None = None,
     ) -> Path:
         """Run one command to its end.
 
@@ -81,7 +79,6 @@ class Runner:
             remedy (`str`): What to try when it fails.
             expected_s (`float`): Usual duration, for the bar of a command that shows no progress of its own.
             timeout_s (`float`): The command is ended after this long.
-            extra_env (`Mapping`, *optional*): Environment of this command alone.
 
         Returns:
             The log file.
@@ -89,7 +86,7 @@ class Runner:
         Raises:
             StepError: If the command exits with an error or runs out of time.
         """
-        command = self.show(argv, extra_env)
+        command = self.show(argv)
         log = self.logs / f"{name}.log"
         with log.open("wb") as sink, self._progress() as progress:
             process = subprocess.Popen(
@@ -97,7 +94,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env=self.process_environment(extra_env),
+                env=self.process_environment(),
                 start_new_session=True,
             )
             follower = _Follower(process, sink)

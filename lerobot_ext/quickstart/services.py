@@ -2,7 +2,6 @@
 """The two services a quickstart needs beside it: the virtual bench, and a Hub on loopback."""
 
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -19,22 +18,32 @@ _READY_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class BenchInfo:
-    """Where the virtual bench can be reached, as it writes to its ready file.
+    """Where the virtual bench can be reached.
 
     Args:
         follower_port (`str`), leader_port (`str`): The arms' serial ports (stable links to pseudo-terminals).
-        host (`str`): Address of the cameras.
-        camera_ports (`dict[str, int]`): TCP port of each ZMQ camera.
+        cameras (`dict[str, dict]`): LeRobot's configuration of each published camera.
         tracker_address (`str`): Address of the object tracker.
         control_socket (`str`): Unix socket for status and commands.
     """
 
     follower_port: str
     leader_port: str
-    host: str
-    camera_ports: dict[str, int]
+    cameras: dict[str, dict[str, Any]]
     tracker_address: str
     control_socket: str
+
+    @classmethod
+    def read(cls, ready_file: Path) -> "BenchInfo":
+        """Read what `lerobot-ext sim --ready-file` wrote."""
+        ready = json.loads(ready_file.read_text())
+        return cls(
+            follower_port=ready["ports"]["follower"],
+            leader_port=ready["ports"]["leader"],
+            cameras=ready["cameras"],
+            tracker_address=ready["tracker"]["address"],
+            control_socket=ready["control_socket"],
+        )
 
 
 class BenchControl:
@@ -53,7 +62,7 @@ class BenchControl:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(self._timeout_s)
             link.connect(self._path)
-            link.sendall(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            link.sendall(json.dumps({"cmd": command, **arguments}).encode() + b"\n")
             with link.makefile("rb") as stream:
                 answer: dict[str, Any] = json.loads(stream.readline())
         if not answer.get("ok", True):
@@ -91,20 +100,17 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
                     log,
                     "It needs pseudo-terminals (Linux or macOS) and mujoco; see `lerobot-ext sim --help`.",
                 )
-            info = BenchInfo(**json.loads(ready.read_text()))
+            info = BenchInfo.read(ready)
             yield info, BenchControl(info.control_socket)
         finally:
             end_process(process)
 
 
 @contextmanager
-def loopback_hub(root: Path) -> Iterator[dict[str, str]]:
+def loopback_hub(root: Path, client_home: Path) -> Iterator[dict[str, str]]:
     """Run a Hub on loopback while the block runs; yields the environment its clients need."""
     from lerobot_ext.testing.hub import HubServer, client_environment
 
     root.mkdir(parents=True, exist_ok=True)
     with HubServer(root) as server:
-        yield {
-            **client_environment(server.url, root.parent / "hub_client"),
-            "PATH": os.environ.get("PATH", ""),
-        }
+        yield client_environment(server.url, client_home)

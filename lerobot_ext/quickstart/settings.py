@@ -120,7 +120,6 @@ class Settings:
         """
         return {
             "HF_LEROBOT_HOME": str(self.workdir / "lerobot_home"),
-            "HF_HUB_OFFLINE": "1",
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
             "TOKENIZERS_PARALLELISM": "false",
         }

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console
 
@@ -35,8 +34,6 @@ class Quickstart:
     console: Console
     bench: BenchInfo
     control: BenchControl
-    hub_environment: dict[str, str]
-    hub_root: Path
     results: Results = field(default_factory=Results)
     _number: int = 0
 
@@ -73,7 +70,7 @@ class Quickstart:
     def _calibrate_arm(self, arm: str, argv: list[str]) -> None:
         def phase(wanted: str) -> Callable[[], bool]:
             return lambda: wait_until(
-                lambda: self.control.ask("status")["hand"][arm] == wanted, _HAND_TIMEOUT_S
+                lambda: self.control.ask("status")["calibration"][arm] == wanted, _HAND_TIMEOUT_S
             )
 
         run_calibration(
@@ -142,7 +139,6 @@ class Quickstart:
             remedy="Out of memory: lower the batch size. `invalid choice`: run `lerobot-ext doctor`.",
             expected_s=_START_S + 0.1 * self.settings.sizes.train_steps,
             timeout_s=4 * 3600,
-            extra_env=self.hub_environment,
         )
         self.results.losses = read_losses(log)
         if not self.results.losses:
@@ -168,7 +164,6 @@ class Quickstart:
             remedy="Was the push at the end of the training log refused?",
             expected_s=5,
             timeout_s=120,
-            extra_env=self.hub_environment,
         )
         needed = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
         missing = [name for name in needed if not (self.settings.pulled / name).exists()]

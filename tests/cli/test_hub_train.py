@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stock `lerobot-train` pushes policy and processors to a loopback Hub; a fresh process runs what it pulled."""
+"""Stock `lerobot-train` pushes a policy to a loopback Hub, and a fresh process runs what it pulled."""
 
 import os
 import subprocess
@@ -61,7 +61,8 @@ load_all()
 policy = ACTPolicy.from_pretrained("user/pushed").eval()
 before, after = make_pre_post_processors(policy.config, pretrained_path="user/pushed")
 batch = before({"observation.state": torch.zeros(3), "observation.environment_state": torch.zeros(2)})
-print(json.dumps([list(after(policy.select_action(batch)).shape), sum(p.numel() for p in policy.parameters())]))
+shape = list(after(policy.select_action(batch)).shape)
+print(json.dumps([shape, sum(p.numel() for p in policy.parameters())]))
 """
 
 

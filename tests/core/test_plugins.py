@@ -149,3 +149,28 @@ def test_the_loader_imports_neither_torch_nor_lerobot():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+LATE = """
+import sys, types
+from lerobot_ext.plugins import when_imported
+done = []
+import json
+when_imported("json", lambda: done.append("now"))
+assert done == ["now"], done
+when_imported("wave", lambda: done.append("late"))
+assert "wave" not in sys.modules and done == ["now"], done
+import wave
+assert done == ["now", "late"], done
+when_imported("sndhdr_missing", lambda: done.append("never"))
+when_imported("colorsys", lambda: 1 / 0)
+import colorsys  # the failing registration must not break it
+print("ok")
+"""
+
+
+def test_registrations_wait_for_their_package_and_cannot_break_it():
+    """In a fresh process: now if imported, later if not, and a late failure is one log line."""
+    result = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "ok", result.stderr
+    assert "could not register with colorsys: ZeroDivisionError" in result.stderr

@@ -1,19 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Koch v1.1 arm without hardware: physics, a gym environment for the stock CLIs, a virtual bench.
 
-Importing this registers `--env.type=koch` and the gymnasium id; MuJoCo is loaded when an environment is made.
+Importing this registers `--env.type=koch` and the gymnasium id as soon as LeRobot's and gymnasium's own
+packages are imported; MuJoCo is loaded when an environment is made.
 """
 
-import gymnasium as gym
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from lerobot_env_koch.config import GYM_ID, KochEnvConfig
-from lerobot_ext.plugins import load_all
+from lerobot_ext.plugins import load_all, when_imported
+
+if TYPE_CHECKING:
+    from lerobot_env_koch.config import KochEnvConfig
 
 __version__ = "0.1.0"
 __all__ = ["KochEnvConfig"]
 
-# A reload must not warn that it overrides itself.
-if GYM_ID not in gym.registry:
-    gym.register(GYM_ID, entry_point="lerobot_env_koch.environment:KochEnv")
 
+def __getattr__(name: str) -> Any:
+    """Import the config when it is first asked for."""
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.config"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+when_imported("lerobot.envs", lambda: import_module(f"{__name__}.config"))
+when_imported("gymnasium", lambda: import_module(f"{__name__}.gym_id"))
 load_all()

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`--env.type=koch`: the environment's options, as the stock CLIs see them. No MuJoCo in here."""
 
+import multiprocessing
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import gymnasium as gym
 from draccus.utils import DecodingError
 from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
 from lerobot_env_koch.constants import CAMERAS, ENVIRONMENT_STATE_NAMES, FPS, JOINT_NAMES
+from lerobot_env_koch.gym_id import GYM_ID
 from lerobot_env_koch.rendering import check_renderer, resolve_renderer
 from lerobot_env_koch.tasks import Region, check_task
 
-GYM_ID: Final = "lerobot_env_koch/Koch-v0"
 OBSERVATIONS: Final = ("state", "pixels", "state_pixels")
 REWARDS: Final = ("sparse", "dense")
 
@@ -127,6 +129,19 @@ class KochEnvConfig(EnvConfig):
     def gym_id(self) -> str:
         """Gymnasium's name of the environment."""
         return GYM_ID
+
+    def create_envs(
+        self, n_envs: int, use_async_envs: bool = False
+    ) -> dict[str, dict[int, gym.vector.VectorEnv[Any, Any, Any]]]:
+        """{"koch": {0: vector environment}}, see LeRobot's `EnvConfig.create_envs`."""
+        if use_async_envs and n_envs > 1:
+            # Each worker must import LeRobot to unpickle this config; so the server that forks them does it
+            # once. `__main__` is what Python preloads by itself.
+            multiprocessing.set_forkserver_preload(["__main__", "lerobot_env_koch.environment"])
+        return cast(
+            dict[str, dict[int, gym.vector.VectorEnv[Any, Any, Any]]],
+            super().create_envs(n_envs, use_async_envs),
+        )
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:

@@ -158,37 +158,44 @@ class Painter:
         for face in sorted(
             np.flatnonzero(faces_eye & self._is_ground), key=lambda f: self._ground_rank[self._face_owner[f]]
         ):
-            view.fill(world[self._faces[face]], colours[face])
+            view.fill(world[self._faces[face]], colours[face].tolist())
         self._paint_shadows(view, world)
 
         solid = np.flatnonzero(faces_eye & ~self._is_ground)
         depth = (eye - world) @ axes[:, 2]
         pieces = depth[self._table[solid]]  # (f, longest)
         order = np.argsort(-pieces.mean(axis=1), kind="stable")
-        projected = view.project(world)
-        for position in order:
-            face = solid[position]
-            if pieces[position].min() > NEAR_M:
-                view.fill_projected(projected[self._faces[face]], colours[face])
+        whole = (pieces.min(axis=1) > NEAR_M)[order].tolist()
+        pixels = view.fixed(view.project(world))
+        paint = colours.tolist()
+        for face, ahead in zip(solid[order].tolist(), whole, strict=True):
+            if ahead:
+                view.fill_pixels(pixels[self._faces[face]], paint[face])
             else:
-                view.fill(world[self._faces[face]], colours[face])
+                view.fill(world[self._faces[face]], paint[face])
         return picture
 
     def _paint_shadows(self, view: "_View", world: FloatArray) -> None:
         """Darken the table where the sun is hidden: each solid's outline, projected along the light."""
         centre, size = self._table_box
-        low, high = centre[:2] - size[:2], centre[:2] + size[:2]
         height = world[:, 2]
-        flat = world[:, :2] - SUN[:2] / SUN[2] * np.maximum(height, 0.0)[:, None]
+        flat = np.empty_like(world)
+        flat[:, :2] = world[:, :2] - SUN[:2] / SUN[2] * np.maximum(height, 0.0)[:, None]
+        np.clip(flat[:, :2], centre[:2] - size[:2], centre[:2] + size[:2], out=flat[:, :2])
+        flat[:, 2] = 0.001
+        ahead = view.depth(flat) > NEAR_M
+        pixels = view.fixed(view.project(flat))
         mask = np.zeros(view.picture.shape[:2], dtype=np.uint8)
         for geom in self._casts:
-            start, stop = self._spans[geom]
-            if height[start:stop].max() <= 0.0:
+            span = slice(*self._spans[geom])
+            if height[span].max() <= 0.0:
                 continue
-            outline = cv2.convexHull(np.clip(flat[start:stop], low, high).astype(np.float32))[:, 0]
-            if len(outline) >= 3:
-                points = np.column_stack([outline, np.full(len(outline), 0.001)])
-                view.fill_into(mask, points, 255)
+            if ahead[span].all():
+                outline = cv2.convexHull(pixels[span])
+                cv2.fillConvexPoly(mask, outline, 255, cv2.LINE_AA, SUBPIXEL_BITS)
+            else:
+                corners = cv2.convexHull(flat[span, :2].astype(np.float32))[:, 0]
+                view.fill_into(mask, np.column_stack([corners, np.full(len(corners), 0.001)]))
         dark = mask > 127
         view.picture[dark] = (view.picture[dark] * SHADOW).astype(np.uint8)
 
@@ -207,9 +214,13 @@ class _View:
         depth = np.maximum(-local[:, 2], 1e-6)
         return self._centre + np.column_stack([local[:, 0], -local[:, 1]]) * (self._scale / depth)[:, None]
 
+    def depth(self, points: FloatArray) -> FloatArray:
+        """(N,) distances of points along the camera's axis, negative behind it."""
+        return np.asarray((self._eye - points) @ self._axes[:, 2], dtype=np.float64)
+
     def _clip(self, points: FloatArray) -> FloatArray:
         """The part of a polygon that lies in front of the near plane."""
-        ahead = (self._eye - points) @ self._axes[:, 2] - NEAR_M
+        ahead = self.depth(points) - NEAR_M
         if (ahead >= 0).all():
             return points
         kept = []
@@ -222,25 +233,23 @@ class _View:
                 kept.append(points[i] + share * (points[j] - points[i]))
         return np.array(kept).reshape(-1, 3)
 
-    def fill(self, points: FloatArray, colour: FloatArray) -> None:
+    def fill(self, points: FloatArray, colour: list[float]) -> None:
         """Fill a flat polygon given in the world frame, cut at the near plane."""
         clipped = self._clip(points)
         if len(clipped) >= 3:
-            self.fill_projected(self.project(clipped), colour)
+            self.fill_pixels(self.fixed(self.project(clipped)), colour)
 
-    def fill_into(self, mask: NDArray[np.uint8], points: FloatArray, value: int) -> None:
+    def fill_into(self, mask: NDArray[np.uint8], points: FloatArray) -> None:
         """Fill a flat polygon of the world frame into a mask of the picture's size."""
         clipped = self._clip(points)
         if len(clipped) >= 3:
-            cv2.fillConvexPoly(mask, self._fixed(self.project(clipped)), value, cv2.LINE_AA, SUBPIXEL_BITS)
+            cv2.fillConvexPoly(mask, self.fixed(self.project(clipped)), 255, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def fill_projected(self, pixels: FloatArray, colour: FloatArray) -> None:
-        """Fill a polygon given in pixels."""
-        cv2.fillConvexPoly(
-            self.picture, self._fixed(pixels), tuple(float(c) for c in colour), cv2.LINE_AA, SUBPIXEL_BITS
-        )
+    def fill_pixels(self, pixels: NDArray[np.int32], colour: list[float]) -> None:
+        """Fill a polygon given in `fixed` pixels."""
+        cv2.fillConvexPoly(self.picture, pixels, colour, cv2.LINE_AA, SUBPIXEL_BITS)
 
     @staticmethod
-    def _fixed(pixels: FloatArray) -> NDArray[np.int32]:
-        # OpenCV's fixed point must stay inside 32 bits.
+    def fixed(pixels: FloatArray) -> NDArray[np.int32]:
+        """Pixels as OpenCV's fixed point takes them, kept inside its 32 bits."""
         return np.clip(np.rint(pixels * (1 << SUBPIXEL_BITS)), -(1 << 24), 1 << 24).astype(np.int32)

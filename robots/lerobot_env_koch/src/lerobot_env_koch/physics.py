@@ -93,6 +93,10 @@ class KochWorld:
         self._renderer: FrameRenderer | None = None
         self._gain = self.model.actuator_gainprm.copy()
         self._bias = self.model.actuator_biasprm.copy()
+        self._gear_damping = self.model.dof_damping[:_N_JOINTS].copy()
+        servos = FOLLOWER_SERVOS.values()
+        self._back_emf = np.array([s.stall_torque_nm / s.no_load_speed_rad_s for s in servos])  # N m s/rad
+        self._amperes_per_nm = np.array([s.stall_current_a / s.stall_torque_nm for s in servos])
         self._torque: BoolArray = np.ones(_N_JOINTS, dtype=bool)
         self._held: BoolArray = np.zeros(_N_JOINTS, dtype=bool)
         self._hand: FloatArray = np.zeros(_N_JOINTS)
@@ -181,6 +185,8 @@ class KochWorld:
         self._torque = _mask(enabled, "enabled").copy()
         self.model.actuator_gainprm[:] = np.where(self._torque[:, None], self._gain, 0.0)
         self.model.actuator_biasprm[:] = np.where(self._torque[:, None], self._bias, 0.0)
+        back_emf = np.where(self._torque, self._back_emf, 0.0)
+        self.model.dof_damping[:_N_JOINTS] = self._gear_damping + back_emf
 
     def hold_joint(self, mask: ArrayLike, positions: ArrayLike) -> None:
         """Take hold of joints with the "hand" and drag them to positions, at most `HAND_SPEED_RAD_S` fast.
@@ -259,8 +265,8 @@ class KochWorld:
     @property
     def joint_currents(self) -> FloatArray:
         """(6,) approximate motor currents in A, signed, from each servo's torque and its data sheet."""
-        amperes_per_nm = np.array([s.stall_current_a / s.stall_torque_nm for s in FOLLOWER_SERVOS.values()])
-        return np.array(self.data.actuator_force[:_N_JOINTS] * amperes_per_nm)
+        back_emf = np.where(self._torque, self._back_emf * self.joint_velocities, 0.0)
+        return np.asarray((self.data.actuator_force[:_N_JOINTS] - back_emf) * self._amperes_per_nm)
 
     def holding_offset(self) -> FloatArray:
         """(6,) rad by which a target must lead its joint so that the soft servo carries the arm's weight."""

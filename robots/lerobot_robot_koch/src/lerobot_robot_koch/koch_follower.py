@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `--robot.type=koch_follower` builds once this plugin is installed."""
+
+from functools import cached_property
+from typing import Any
+
+from lerobot.motors.dynamixel import DynamixelMotorsBus
+from lerobot.robots.koch_follower import KochFollower
+
+from lerobot_robot_koch.bus import RobustDynamixelBus
+from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
+from lerobot_robot_koch.tracker import Tracker
+
+
+class RobustKochFollower(KochFollower):
+    """Stock Koch follower on a bus with retries, with an optional object tracker.
+
+    Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot
+    type.
+
+    Args:
+        config (`RobustKochFollowerConfig`): Its configuration.
+    """
+
+    config_class = RobustKochFollowerConfig
+
+    def __init__(self, config: RobustKochFollowerConfig) -> None:
+        super().__init__(config)
+        # The port is not open yet, so the bus can still be exchanged.
+        stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
+        self.bus = RobustDynamixelBus.replacing(
+            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
+        )
+        self.tracker = Tracker(config.tracker) if config.tracker is not None else None
+
+    @cached_property
+    def observation_features(self) -> dict[str, Any]:
+        """Joints, then tracker values, then cameras: the order of `observation.state`."""
+        tracked = self.tracker.features if self.tracker is not None else {}
+        return {**self._motors_ft, **tracked, **self._cameras_ft}
+
+    def connect(self, calibrate: bool = True) -> None:
+        """Connect tracker and arm; see `KochFollower.connect`.
+
+        Raises:
+            ConnectionError: Port, motors or tracker cannot be reached; the message says what to check.
+        """
+        if self.tracker is not None:
+            # First, because it moves nothing: a missing tracker should not leave an arm under torque.
+            self.tracker.connect()
+        try:
+            super().connect(calibrate)
+        except BaseException:
+            self._close_tracker()
+            raise
+
+    def get_observation(self) -> dict[str, Any]:
+        """Joint positions, tracker values, camera frames; see `KochFollower.get_observation`.
+
+        Raises:
+            ConnectionError: The arm does not answer.
+            TimeoutError: The tracker's last values are older than its `max_age_s`.
+        """
+        observation: dict[str, Any] = super().get_observation()
+        if self.tracker is not None:
+            observation.update(self.tracker.read())
+        return observation
+
+    def disconnect(self) -> None:
+        """See `KochFollower.disconnect`."""
+        try:
+            super().disconnect()
+        finally:
+            self._close_tracker()
+
+    def _close_tracker(self) -> None:
+        if self.tracker is not None:
+            self.tracker.close()

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import draccus
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from draccus.utils import DecodingError
+from gymnasium.utils.env_checker import check_env
+from lerobot.configs.types import FeatureType
+from lerobot.envs.configs import EnvConfig
+from lerobot.envs.factory import make_env
+from lerobot.envs.utils import env_to_policy_features, preprocess_observation
+from lerobot_env_koch import KochEnvConfig
+from lerobot_env_koch.config import GYM_ID
+from lerobot_env_koch.constants import TASKS
+from lerobot_env_koch.environment import KochEnv
+from lerobot_env_koch.expert import make_expert
+from lerobot_env_koch.tasks import Region
+
+STATES = ("observation.state", "observation.environment_state")
+IMAGES = ("observation.images.top", "observation.images.wrist")
+HOME = np.array([0, -36, -22, 95, 0, 31], dtype=np.float32)
+
+
+@dataclass
+class Options:
+    """As a stock CLI nests the environment's options."""
+
+    env: EnvConfig
+
+
+def rollout(env: KochEnv, seed: int, steps: int = 30) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    observation, _ = env.reset(seed=seed)
+    seen = []
+    for _ in range(steps):
+        action = HOME + rng.normal(0, 10, 6).astype(np.float32)
+        observation, reward, *_ = env.step(action)
+        seen.append(np.concatenate([observation["agent_pos"], observation["environment_state"], [reward]]))
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.filterwarnings("ignore:.*WARN.*infinity.*")
+def test_gymnasium_accepts_the_environment(task: str) -> None:
+    check_env(KochEnv(task, obs="state_pixels", renderer="painter"), skip_render_check=False)
+
+
+def test_same_seed_gives_the_same_episode_bit_for_bit() -> None:
+    first, other = KochEnv(), KochEnv()
+    rollout(other, seed=11)  # a past must not matter
+    np.testing.assert_array_equal(rollout(first, seed=5), rollout(other, seed=5))
+    assert not np.array_equal(rollout(first, seed=5), rollout(first, seed=6))
+
+
+@pytest.mark.parametrize(
+    ("obs", "keys"),
+    [
+        ("state", {*STATES}),
+        ("pixels", {"observation.state", *IMAGES}),
+        ("state_pixels", {*STATES, *IMAGES}),
+    ],
+)
+def test_vector_environment_gives_what_the_config_declares(obs: str, keys: set[str]) -> None:
+    check_vector_environment(obs, keys, use_async=False)
+
+
+@pytest.mark.slow
+def test_asynchronous_vector_environment_gives_what_the_config_declares() -> None:
+    check_vector_environment("state_pixels", {*STATES, *IMAGES}, use_async=True)
+
+
+def check_vector_environment(obs: str, keys: set[str], use_async: bool) -> None:
+    config = KochEnvConfig(obs=obs, image_height=64, image_width=80, renderer="painter", episode_length=5)
+    features = env_to_policy_features(config)
+    assert set(features) == keys | {"action"}
+    vector = make_env(config, n_envs=2, use_async_envs=use_async)["koch"][0]
+    try:
+        assert type(vector).__name__.startswith("Async" if use_async else "Sync")
+        observation, _ = vector.reset(seed=[3, 4])
+        batch = preprocess_observation(observation)
+        assert set(batch) == keys
+        for key, value in batch.items():
+            assert tuple(value.shape) == (2, *features[key].shape), key
+            assert value.dtype == torch.float32
+        for _ in range(5):
+            _, _, _, truncated, info = vector.step(np.stack([HOME, HOME]))
+        assert truncated.all()
+        assert "is_success" in info.get("final_info", info)
+        assert list(vector.call("task_description")) == ["Lift the red cube."] * 2
+        assert list(vector.call("task")) == ["lift"] * 2
+        assert vector.call("_max_episode_steps")[0] == 5
+        assert vector.unwrapped.metadata["render_fps"] == 30
+        assert vector.call("render")[0].shape == (240, 320, 3)
+    finally:
+        vector.close()
+
+
+@pytest.mark.slow
+def test_async_and_sync_agree() -> None:
+    trajectories = []
+    for use_async in (False, True):
+        vector = make_env(KochEnvConfig(), n_envs=2, use_async_envs=use_async)["koch"][0]
+        vector.reset(seed=[1, 2])
+        seen = [vector.step(np.stack([HOME, HOME + 5]))[0]["agent_pos"].copy() for _ in range(10)]
+        vector.close()
+        trajectories.append(np.array(seen))
+    np.testing.assert_array_equal(*trajectories)
+
+
+def test_success_ends_the_episode_and_pays() -> None:
+    env = KochEnv("lift")
+    env.reset(seed=0)
+    expert = make_expert("lift")
+    rewards = []
+    for _ in range(100):
+        _, reward, terminated, _, info = env.step(expert.act(env.world).astype(np.float32))
+        rewards.append(reward)
+        assert info["is_success"] is terminated
+        if terminated:
+            break
+    assert terminated
+    assert rewards[-1] == 1.0
+    assert sum(rewards) == 1.0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_dense_reward_grows_towards_success(task: str) -> None:
+    env = KochEnv(task, reward="dense")
+    env.reset(seed=1)
+    expert = make_expert(task)
+    rewards = []
+    terminated = False
+    while not terminated and len(rewards) < 150:
+        _, reward, terminated, _, _ = env.step(expert.act(env.world).astype(np.float32))
+        rewards.append(reward)
+    assert terminated
+    assert all(0 <= reward <= 2 for reward in rewards)
+    assert rewards[-2] > rewards[0] + 0.2
+
+
+def test_joints_are_reported_in_servo_steps() -> None:
+    env = KochEnv()
+    seen = rollout(env, seed=2)[:, 0]  # shoulder_pan: 4096 ticks are 200 units
+    ticks = seen / (200 / 4096)
+    np.testing.assert_allclose(ticks, np.rint(ticks), atol=1e-3)
+
+
+def test_wild_actions_are_clipped_and_nan_is_refused() -> None:
+    env = KochEnv()
+    env.reset(seed=0)
+    observation, *_ = env.step(np.full(6, 1e6, dtype=np.float32))
+    assert env.observation_space.contains(observation)
+    with pytest.raises(ValueError, match="finite"):
+        env.step(np.full(6, np.nan, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env.task=lfit"], "`task` is 'lfit'; the Koch environment has reach, lift, place"),
+        (["--env.obs=depth"], "`obs` is 'depth'; choose one of state, pixels, state_pixels"),
+        (["--env.reward=big"], "`reward` is 'big'; choose one of sparse, dense"),
+        (["--env.renderer=vulkan"], "`renderer` is 'vulkan'; choose one of auto, mujoco, painter"),
+        (["--env.fps=50"], "`fps` is 50"),
+        (["--env.episode_length=0"], "`episode_length` is 0; give at least 1"),
+        (["--env.region.y_max_m=0.5"], "the arm grasps from"),
+    ],
+)
+def test_bad_option_is_one_clear_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(DecodingError) as caught:
+        draccus.parse(Options, args=["--env.type=koch", *arguments])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_config_survives_json() -> None:
+    config = KochEnvConfig(task="place", obs="state_pixels", renderer="painter", region=Region(yaw_rad=0.1))
+    again = draccus.decode(EnvConfig, draccus.encode(config, EnvConfig))
+    assert again == config
+    assert again.type == "koch"
+    assert again.features["pixels/top"].type is FeatureType.VISUAL
+
+
+def test_renderer_of_a_policy_with_cameras_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KOCH_RENDERER", "painter")
+    assert KochEnvConfig(obs="pixels").renderer == "painter"
+    assert KochEnvConfig(obs="state").renderer == "auto"
+
+
+def test_registered_under_its_gym_id() -> None:
+    env = gym.make(GYM_ID, task="reach")
+    assert env.unwrapped.task == "reach"
+    assert env.unwrapped._max_episode_steps == 150
+    env.close()
+
+
+@pytest.mark.slow
+def test_plugin_import_is_light() -> None:
+    code = (
+        "import sys, lerobot.envs.configs\n"
+        "before = set(sys.modules)\n"
+        "import lerobot_env_koch\n"
+        "from lerobot_env_koch.demos import command\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(new & {'mujoco', 'cv2', 'zmq', 'datasets', 'serial', 'dynamixel_sdk', 'rich'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("[]")
