@@ -76,7 +76,7 @@ def _read_on_until(
 ) -> bool:
     """Wait for the hand, reading what the command prints meanwhile; says whether it came in time.
 
-    The command prints a table at each reading of the joints. Unread, that fills the terminal's buffer, and the
+    The command prints a table at each reading of the joints. Unread, it fills the terminal's buffer, and the
     command stands still in the middle of the sweep.
     """
     deadline = time.monotonic() + timeout_s
