@@ -191,6 +191,27 @@ def test_all_plugins_together_are_healthy_and_uninstall_cleanly(environment, whe
     assert environment.files() == before
 
 
+def test_a_plugin_that_is_not_there_is_named_with_its_install_line(environment, wheels):
+    environment.install(wheels["lerobot_robot_koch"])
+    words = [
+        "-m",
+        "lerobot.scripts.lerobot_train",
+        "--dataset.repo_id=a/b",
+        "--policy.type=hierarchical_diffusion",
+    ]
+    try:
+        ran = subprocess.run(
+            [environment.python, *words], env=clean_environment(), capture_output=True, text=True, timeout=200
+        )
+    finally:
+        environment.uninstall("lerobot_robot_koch")
+    assert ran.returncode == 2
+    lines = ran.stderr.splitlines()
+    [ours] = [number for number, line in enumerate(lines) if "lerobot_ext:" in line]
+    assert "Remedy: `pip install lerobot_policy_hierarchical_diffusion`" in lines[ours]
+    assert any("invalid choice: 'hierarchical_diffusion'" in line for line in lines[ours:])
+
+
 def test_the_command_works_without_plugins(environment):
     shown = run(environment.folder / "bin" / "lerobot-ext", "--help", env=clean_environment())
     assert "(broken)" not in shown
