@@ -17,12 +17,11 @@ from lerobot_ext.quickstart.report import (
     read_losses,
     read_successes,
 )
-from lerobot_ext.quickstart.runner import Runner, StepError, wait_until
+from lerobot_ext.quickstart.runner import Runner, StepError
 from lerobot_ext.quickstart.services import BenchControl, BenchInfo
 from lerobot_ext.quickstart.settings import Settings
 
 _START_S = 12.0  # what a stock CLI needs to start, on an idle two-core machine
-_HAND_TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -68,18 +67,13 @@ class Quickstart:
         self.console.print(f"     [green]done[/green] in {self.results.seconds[name]:.0f} s")
 
     def _calibrate_arm(self, arm: str, argv: list[str]) -> None:
-        def phase(wanted: str) -> Callable[[], bool]:
-            return lambda: wait_until(
-                lambda: self.control.ask("status")["calibration"][arm] == wanted, _HAND_TIMEOUT_S
-            )
-
         run_calibration(
             self.runner,
             f"calibrate_{arm}",
             argv,
-            in_middle=phase("middle"),
-            swept=phase("swept"),
-            timeout_s=90,
+            phase=lambda: str(self.control.ask("status")["calibration"][arm]),
+            prompt_timeout_s=90,
+            hand_timeout_s=30,
             remedy="Is another program using the port? Run the quickstart again with --overwrite.",
         )
 

@@ -125,6 +125,7 @@ def test_forward_is_finite_and_backward_reaches_every_trainable_parameter(make_p
 def test_sample_losses_average_to_the_loss(make_policy, make_batch):
     policy = make_policy()
     batch = make_batch(policy.config, size=5)
+    policy.eval()  # no step of its own, so the global stream decides
     torch.manual_seed(3)
     mean, _ = policy.forward(batch)
     torch.manual_seed(3)
@@ -228,6 +229,25 @@ def test_update_counts_steps_and_averages_weights(make_policy):
         policy.average.fusion.nulls, torch.full_like(policy.network.fusion.nulls, expected)
     )
     assert policy.train_step == 2
+
+
+def test_randomness_belongs_to_the_step(make_policy, make_batch):
+    policy = make_policy(ema_decay=0.0).train()
+    batch = make_batch(policy.config)
+
+    def diffusion_loss():
+        return policy.forward(batch)[1]["diffusion_loss"]
+
+    first, second = diffusion_loss(), diffusion_loss()
+    assert first != second  # two calls in a step
+    before = torch.get_rng_state()
+    policy.update()
+    assert diffusion_loss() not in (first, second)
+    assert torch.equal(before, torch.get_rng_state())
+    policy.train_step.zero_()
+    policy._calls_in_step = 0
+    torch.rand(5)  # what a data loader draws does not matter
+    assert diffusion_loss() == first
 
 
 # ---- inference -----------------------------------------------------------------------------------

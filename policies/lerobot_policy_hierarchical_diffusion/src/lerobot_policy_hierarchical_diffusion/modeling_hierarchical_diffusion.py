@@ -13,7 +13,8 @@ refines a draft in a few DDIM steps.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -74,6 +75,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             self.average = deepcopy(self.network).requires_grad_(False)
             self.register_load_state_dict_pre_hook(_start_missing_average)
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
+        self._calls_in_step = 0
         self._episodes = _episode_bounds(dataset_meta)
         self._enabled = frozenset(LAYER_NAMES)
         self.last_info: dict[str, Any] = {}
@@ -126,7 +128,12 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 f"{offsets}. Build the dataset with this config's `observation_delta_indices`."
             )
         frames = network.frames(observation)
-        losses = network.losses(observation, frames, self._targets(batch, observation, frames))
+        targets = self._targets(batch, observation, frames)
+        if self.training:
+            with self._step_randomness(frames.device):
+                losses = network.losses(observation, frames, targets)
+        else:
+            losses = network.losses(observation, frames, targets)
         total = losses["diffusion"]
         for i, name in enumerate(LAYER_NAMES):
             total = total + self.config.layer_weights.get(name, 0.0) * network.stage_weights[i] * losses[name]
@@ -144,6 +151,20 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         if self.average is not None:
             update_ema(self.average, self.network, warm_decay(self.config.ema_decay, int(self.train_step)))
         self.train_step += 1
+        self._calls_in_step = 0
+
+    @contextmanager
+    def _step_randomness(self, device: torch.device) -> Iterator[None]:
+        """Draw noise and masks from a stream of this step's own.
+
+        A resumed run then sees the randomness of the uninterrupted one, although the data loader has drawn
+        from the global stream in between. Calls within a step (gradient accumulation) differ.
+        """
+        seed = hash((torch.initial_seed(), int(self.train_step), self._calls_in_step)) % 2**63
+        self._calls_in_step += 1
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     @property
     def _network(self) -> HierarchicalDiffusionNetwork:

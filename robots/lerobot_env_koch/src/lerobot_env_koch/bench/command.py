@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--task", default="lift", help="reach, lift or place (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of scenes, hand and faults (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of scenes, hand, faults (default: %(default)s)"
     )
-    parser.add_argument(
-        "--cameras", default="top,wrist", help="cameras to publish, or none (default: %(default)s)"
-    )
+    parser.add_argument("--cameras", default="top,wrist", help="cameras, or none (default: %(default)s)")
     parser.add_argument(
         "--camera-size",
         default="96x96",
@@ -38,7 +36,7 @@ def _configure(parser: ArgumentParser) -> None:
         "--fault",
         default="",
         metavar="SPEC",
-        help="faults on both buses: drop=P, drop_every=N, crc=P, late_ms=MS@P, silent=ID:MS, separated by commas",
+        help="faults on both buses, by commas: drop=P, drop_every=N, crc=P, late_ms=MS@P, silent=ID:MS",
     )
     parser.add_argument(
         "--run-dir", type=Path, help="folder for port links and control socket (default: in /tmp)"
