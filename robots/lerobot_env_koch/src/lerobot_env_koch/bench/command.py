@@ -65,6 +65,7 @@ def _run(args: Namespace) -> int:
     if args.status:
         return _print_status(args)
     from lerobot_env_koch.bench.assembly import Bench
+    from lerobot_env_koch.bench.bus import prefer_this_thread
 
     try:
         bench = Bench(_config(args))
@@ -72,6 +73,10 @@ def _run(args: Namespace) -> int:
         raise CommandError(str(error), "see `lerobot-ext sim --help`") from None
     except OSError as error:
         raise CommandError(str(error)) from None
+    # This thread and the control socket's, which inherits from it: they too hold the interpreter at times,
+    # and set aside with it they would delay the buses. The cameras' process was started before and stays as
+    # it is.
+    prefer_this_thread()
     # From here on a signal ends the bench in order: links and socket removed, permanent memory saved.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: bench.request_stop())
