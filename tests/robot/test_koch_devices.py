@@ -364,6 +364,20 @@ def test_tracker_values_follow_the_joints(start_bench):
     assert not robot.tracker.is_connected
 
 
+def test_an_observation_with_tracked_objects_can_be_sent_back_as_an_action(start_bench):
+    """`lerobot-rollout` returns an arm to its initial position this way."""
+    bench = start_bench()
+    tracker = TrackerConfig(address=bench.ready()["tracker"]["address"])
+    robot = calibrated_follower_on(bench, tracker=tracker)
+    robot.connect()
+    try:
+        observation = robot.get_observation()
+        joints = {key: observation[key] for key in robot.action_features}
+        assert robot.send_action(observation) == joints
+    finally:
+        robot.disconnect()
+
+
 def test_a_missing_tracker_is_named_before_the_arm_moves(start_bench):
     bench = start_bench()
     tracker = TrackerConfig(address="tcp://127.0.0.1:9", timeout_s=0.2)
