@@ -153,7 +153,7 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
         fresh = make_policy(denoiser=denoiser)
         torch.manual_seed(5)
         frames = fresh.network.frames(fresh._observation_from_batch(batch))
-        targets = fresh._targets(batch, fresh._observation_from_batch(batch), frames)
+        targets = fresh._targets(batch, frames)
         inputs = fresh.network.layer_inputs(fresh._observation_from_batch(batch), frames)
         outputs = fresh.network.run_layers(inputs, targets)
         losses.append({n: o.loss for n, o in outputs.items()})
@@ -166,7 +166,7 @@ def test_diffusion_loss_does_not_count_padded_targets(make_policy, make_batch):
     batch = make_batch(policy.config, size=2)
     observation = policy._observation_from_batch(batch)
     frames = policy.network.frames(observation)
-    targets = policy._targets(batch, observation, frames)
+    targets = policy._targets(batch, frames)
     condition = torch.zeros(2, 2 * policy.config.condition_dim)
     policy.network.denoiser.forward = lambda noisy, timestep, condition: torch.zeros_like(noisy)
     targets.actions_valid[:, 4:] = False
@@ -180,7 +180,7 @@ def test_diffusion_gradient_reaches_the_features_of_every_layer(make_policy, mak
     batch = make_batch(policy.config, size=8)
     observation = policy._observation_from_batch(batch)
     frames = network.frames(observation)
-    targets = policy._targets(batch, observation, frames)
+    targets = policy._targets(batch, frames)
     inputs = network.layer_inputs(observation, frames)
     outputs = network.run_layers(inputs, targets)
     for output in outputs.values():
@@ -229,6 +229,32 @@ def test_update_counts_steps_and_averages_weights(make_policy):
         policy.average.fusion.nulls, torch.full_like(policy.network.fusion.nulls, expected)
     )
     assert policy.train_step == 2
+
+
+def test_a_joint_that_never_moves_is_no_violation(make_policy, make_config, make_batch):
+    config = make_config()
+    stats = stats_for(config)
+    stats["observation.state"]["max"][1] = stats["observation.state"]["min"][1]
+    policy = make_policy(stats=stats, velocity_quantile=0.99).train()
+    batch = make_batch(config, size=64)
+    for _ in range(3):
+        policy.forward(batch)
+    frames = policy.network.frames(policy._observation_from_batch(batch))
+    outputs = policy.network.run_layers(
+        policy.network.layer_inputs(policy._observation_from_batch(batch), frames),
+        policy._targets(batch, frames),
+    )
+    assert outputs["safety"].info["label"].mean() < 0.5
+
+
+@pytest.mark.parametrize("cameras", [0, 1])
+def test_trains_under_automatic_mixed_precision(make_policy, make_batch, cameras):
+    policy = make_policy(cameras=cameras).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss, _ = policy.forward(make_batch(policy.config))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in policy.network.parameters())
 
 
 def test_randomness_belongs_to_the_step(make_policy, make_batch):

@@ -128,7 +128,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 f"{offsets}. Build the dataset with this config's `observation_delta_indices`."
             )
         frames = network.frames(observation)
-        targets = self._targets(batch, observation, frames)
+        targets = self._targets(batch, frames)
         if self.training:
             with self._step_randomness(frames.device):
                 losses = network.losses(observation, frames, targets)
@@ -171,7 +171,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """The weights in use: the trained ones in training, the averaged ones otherwise."""
         return self.network if self.training or self.average is None else self.average
 
-    def _targets(self, batch: dict[str, Any], observation: Observation, frames: Tensor) -> Targets:
+    def _targets(self, batch: dict[str, Any], frames: Tensor) -> Targets:
         window, limits = self.network.window, self.network.limits
         actions = batch[ACTION]
         padded = batch.get(f"{ACTION}_is_pad")
@@ -184,8 +184,10 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         future = frames[:, window.future, : self.network.state_dim]
         tracking = None
         if self.network.action_dim == self.network.state_dim:
-            raw_future = observation.state[:, window.future]
-            tracking = tracking_errors(actions, raw_future, limits.target_scale, limits.target_offset)
+            errors = tracking_errors(actions, future, limits.target_scale, limits.target_offset)
+            tracking = (
+                errors * limits.state_varies
+            )  # a joint that never moves has no scale to measure errors in
         progress = None
         if self._episodes is not None and "index" in batch and "episode_index" in batch:
             starts, ends = (bound.to(actions.device) for bound in self._episodes)

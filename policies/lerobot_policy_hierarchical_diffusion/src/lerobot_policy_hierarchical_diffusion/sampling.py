@@ -10,7 +10,7 @@ https://arxiv.org/abs/2108.01073). Differences from the references: none known; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -86,7 +86,7 @@ def ddim_sample(
                 "Switch it on or take at least 1 step."
             )
         return draft
-    chain = deepcopy(scheduler)  # its step size is state; two samplers must not share it
+    chain = copy(scheduler)  # its step size is state; two samplers must not share it
     start = 1.0 if draft is None else draft_noise
     timesteps = refinement_timesteps(chain, steps, start)
     if draft is None or start >= 1.0:

@@ -146,6 +146,9 @@ class NormalizedLimits(nn.Module):
         for key, name in ((OBS_STATE, "state"), (OBS_ENV_STATE, "env")):
             if _has_range(stats, key) and getattr(self, f"{name}_varies").numel():
                 getattr(self, f"{name}_varies").copy_(_varies(stats[key]))
+        constant = self.state_varies == 0  # such a joint enters the network as 0, wherever its range lies
+        self.state_low[constant] = -torch.inf
+        self.state_high[constant] = torch.inf
         if self.action_low.shape == self.state_low.shape and {ACTION, OBS_STATE} <= set(stats):
             zero, one = torch.zeros_like(self.action_low), torch.ones_like(self.action_low)
             at_zero, at_one = (

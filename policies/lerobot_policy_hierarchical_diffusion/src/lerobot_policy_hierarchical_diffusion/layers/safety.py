@@ -81,7 +81,8 @@ class SafetyLayer(HierarchyLayer):
             tracking=targets.tracking,
             tracking_limit=context.motion.tracking_quantile.value(),
         )
-        return labels, velocity_limit.clamp_max(1.0)  # unknown (infinite) before the first training step
+        # Unknown (infinite) before the first training step, and nothing at all for a joint that never moves.
+        return labels, velocity_limit.clamp(1e-2, 1.0)
 
     @staticmethod
     def _finite_limits(context: LayerContext) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documentation says about the configuration is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from pathlib import Path
+
+import draccus
+import pytest
+from lerobot.configs.policies import PreTrainedConfig
+from lerobot_policy_hierarchical_diffusion import HierarchicalDiffusionConfig
+
+README = Path(__file__).parents[2] / "policies" / "lerobot_policy_hierarchical_diffusion" / "README.md"
+INHERITED = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"n_obs_steps"}
+FIELDS = {f.name: f for f in dataclasses.fields(HierarchicalDiffusionConfig) if f.name not in INHERITED}
+
+
+def test_docstring_lists_every_field_with_its_default():
+    pattern = r"^\s+(\w+) \(`[^`]+`, \*optional\*(?:, defaults to `([^`]*)`)?\)"
+    documented = dict(re.findall(pattern, HierarchicalDiffusionConfig.__doc__ or "", re.MULTILINE))
+    assert list(documented) == [*FIELDS]
+    for name, default in documented.items():
+        if default:
+            assert ast.literal_eval(default) == FIELDS[name].default, name
+
+
+def test_readme_lists_every_field_with_its_default():
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", README.read_text(), re.MULTILINE))
+    assert set(FIELDS) <= set(rows)
+    for name, field in FIELDS.items():
+        if field.default is not dataclasses.MISSING:
+            assert ast.literal_eval(rows[name].strip("` ")) == field.default, name
+
+
+def test_readme_recipes_are_valid_configurations():
+    found = re.findall(r"--policy\.(\w+)=('[^']+'|[^\s`]+)", README.read_text())
+    arguments = [
+        f"--{name}={value.strip(chr(39))}"
+        for name, value in found
+        if name in FIELDS and not re.search(r"[<>]", value)
+    ]
+    assert len(arguments) >= 10
+    for argument in arguments:
+        draccus.parse(HierarchicalDiffusionConfig, args=["--device=cpu", argument])
+
+
+@pytest.mark.parametrize("name", ["image_size", "layer_weights"])
+def test_structured_fields_parse_from_the_command_line(name):
+    value = {"image_size": "[64,80]", "layer_weights": '{"safety": 2.0}'}[name]
+    config = draccus.parse(HierarchicalDiffusionConfig, args=["--device=cpu", f"--{name}={value}"])
+    assert getattr(config, name) == {"image_size": (64, 80), "layer_weights": {"safety": 2.0}}[name]
