@@ -168,14 +168,24 @@ class Quickstart:
         self.results.pulled_bytes = folder_bytes(self.settings.pulled)
 
     def rollout(self) -> None:
-        """Run the pulled policy on the virtual arm and count its lifts."""
+        """Run the pulled policy on the virtual arm; each lifted cube is put down somewhere else."""
         self.control.ask("reset", seed=self.settings.seed)
-        before = int(self.control.ask("status")["lifts"])
+        start = lifts = int(self.control.ask("status")["lifts"])
+
+        def respawn_after_a_lift() -> None:
+            nonlocal lifts
+            now = int(self.control.ask("status")["lifts"])
+            if now > lifts:
+                lifts = now
+                self.control.ask("reset", seed=self.settings.seed + now - start)
+
         self.runner.run(
             "rollout",
             commands.rollout(self.settings, self.bench),
             remedy="Look for a slow control loop in the log; `lerobot-ext sim` must still be running.",
             expected_s=_START_S + self.settings.sizes.rollout_s,
             timeout_s=180 + self.settings.sizes.rollout_s,
+            meanwhile=respawn_after_a_lift,
         )
-        self.results.rollout_lifts = int(self.control.ask("status")["lifts"]) - before
+        self.results.rollout_s = self.settings.sizes.rollout_s
+        self.results.rollout_lifts = int(self.control.ask("status")["lifts"]) - start
