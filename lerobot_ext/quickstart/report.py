@@ -26,7 +26,7 @@ class Results:
         losses (`list[float]`): Training loss at each log line.
         successes (`int`), episodes (`int`): Evaluation in the gym environment.
         pushed_bytes (`int`), pulled_bytes (`int`): Sizes on the loopback Hub and back.
-        rollout_lifts (`int`), rollout_s (`float`): Lifts of the pulled policy on the virtual arm, and its time.
+        rollout_lifts (`int`), rollout_s (`float`): Lifts of the pulled policy on the virtual arm, its time.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
