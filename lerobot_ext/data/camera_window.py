@@ -36,7 +36,7 @@ def install() -> bool:
         return True
     if not inside_tested_window() or list(inspect.signature(stock).parameters) != ["cfg", "ds_meta"]:
         logger.warning(
-            "lerobot_ext: this LeRobot's `resolve_delta_timestamps` is not the one we are tested with; cameras"
+            "lerobot_ext: this LeRobot's `resolve_delta_timestamps` is not the one we tested; cameras"
             " are decoded for every frame of a policy's history. Install lerobot>=0.6.1,<0.7."
         )
         return False

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plays the person in front of `lerobot-calibrate`: reads its prompts and presses ENTER in time."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import pexpect
@@ -18,9 +19,9 @@ def run_calibration(
     name: str,
     argv: Sequence[str],
     *,
-    swept: Callable[[], bool],
-    in_middle: Callable[[], bool],
-    timeout_s: float,
+    phase: Callable[[], str],
+    prompt_timeout_s: float,
+    hand_timeout_s: float,
     remedy: str,
 ) -> None:
     """Run one `lerobot-calibrate` to its end.
@@ -29,9 +30,10 @@ def run_calibration(
         runner (`Runner`): Shows and logs the command.
         name (`str`): Names the log file.
         argv (`Sequence[str]`): The command.
-        swept (`Callable[[], bool]`): Waits until the hand has moved each joint through its range.
-        in_middle (`Callable[[], bool]`): Waits until the hand holds the arm in mid-range.
-        timeout_s (`float`): Longest wait for one prompt.
+        phase (`Callable[[], str]`): Where the bench's hand stands: `middle` while it holds the arm in
+            mid-range, `swept` once every joint has been at both its stops.
+        prompt_timeout_s (`float`): Longest wait for a prompt.
+        hand_timeout_s (`float`): Longest wait for the hand.
         remedy (`str`): What to try when it fails.
 
     Raises:
@@ -48,7 +50,7 @@ def run_calibration(
             executable(argv[0]),
             list(argv[1:]),
             env=runner.process_environment(),
-            timeout=timeout_s,
+            timeout=prompt_timeout_s,
             logfile=sink,
         )
         try:
@@ -56,16 +58,30 @@ def run_calibration(
                 if prompt == 0:
                     child.sendline("c")
                     continue
-                ready = in_middle if prompt == 1 else swept
-                if not ready():
-                    raise fail(
-                        f"the hand did not {'hold the arm still' if prompt == 1 else 'sweep the joints'}"
-                    )
+                wanted = "middle" if prompt == 1 else "swept"
+                if not _read_on_until(child, phase, wanted, hand_timeout_s):
+                    raise fail(f"the bench's hand did not reach {wanted!r} within {hand_timeout_s:.0f} s")
                 child.sendline("")
             child.wait()
         except pexpect.TIMEOUT:
-            raise fail(f"no prompt within {timeout_s:.0f} s") from None
+            raise fail(f"no prompt within {prompt_timeout_s:.0f} s") from None
         finally:
             child.close(force=True)
     if child.exitstatus != 0:
         raise fail(f"exit code {child.exitstatus}, signal {child.signalstatus}")
+
+
+def _read_on_until(
+    child: "pexpect.spawn[bytes]", phase: Callable[[], str], wanted: str, timeout_s: float
+) -> bool:
+    """Wait for the hand, reading what the command prints meanwhile; says whether it came in time.
+
+    The command prints a table at each reading of the joints. Unread, it fills the terminal's buffer, and the
+    command stands still in the middle of the sweep.
+    """
+    deadline = time.monotonic() + timeout_s
+    while phase() != wanted:
+        if time.monotonic() > deadline:
+            return False
+        child.expect(pexpect.TIMEOUT, timeout=0.1)
+    return True

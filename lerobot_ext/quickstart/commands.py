@@ -12,6 +12,8 @@ RECORDED_ID = "local/koch_recorded"
 # The policy's defaults suit a small arm on a CPU; what stands here is what a longer training would not need.
 _STATE_RECIPE: tuple[str, ...] = ()
 _IMAGE_RECIPE: tuple[str, ...] = ()
+# A busy machine may hold the bench up for 150 ms; each try waits 35 ms for an answer.
+_READ_RETRIES = 10
 
 
 def follower(bench: BenchInfo) -> list[str]:
@@ -20,12 +22,18 @@ def follower(bench: BenchInfo) -> list[str]:
         "--robot.type=koch_follower",
         f"--robot.port={bench.follower_port}",
         "--robot.id=virtual_follower",
+        f"--robot.num_read_retries={_READ_RETRIES}",
     ]
 
 
 def leader(bench: BenchInfo) -> list[str]:
     """The leader arm of the bench."""
-    return ["--teleop.type=koch_leader", f"--teleop.port={bench.leader_port}", "--teleop.id=virtual_leader"]
+    return [
+        "--teleop.type=koch_leader",
+        f"--teleop.port={bench.leader_port}",
+        "--teleop.id=virtual_leader",
+        f"--teleop.num_read_retries={_READ_RETRIES}",
+    ]
 
 
 def cameras(bench: BenchInfo, names: Sequence[str]) -> str:
@@ -49,6 +57,7 @@ def sim(settings: Settings) -> list[str]:
         f"--cameras={','.join(CAMERAS)}",
         f"--camera-size={CAMERA_SIZE}x{CAMERA_SIZE}",
         "--hand=auto",
+        "--base-port=0",
         f"--run-dir={settings.bench_dir}",
     ]
 
@@ -91,6 +100,7 @@ def record(settings: Settings, bench: BenchInfo) -> list[str]:
         f"--dataset.fps={FPS}",
         "--dataset.push_to_hub=false",
         "--dataset.no_stamp=true",
+        "--dataset.rgb_encoder.vcodec=h264",
         "--play_sounds=false",
     ]
 

@@ -26,7 +26,7 @@ class Results:
         losses (`list[float]`): Training loss at each log line.
         successes (`int`), episodes (`int`): Evaluation in the gym environment.
         pushed_bytes (`int`), pulled_bytes (`int`): Sizes on the loopback Hub and back.
-        rollout_lifts (`int`): Lifts that the pulled policy did on the virtual arm.
+        rollout_lifts (`int`), rollout_s (`float`): Lifts of the pulled policy on the virtual arm, and its time.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class Results:
     pushed_bytes: int = 0
     pulled_bytes: int = 0
     rollout_lifts: int = 0
+    rollout_s: float = 0.0
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
@@ -97,7 +98,10 @@ def print_table(results: Results, console: Console) -> None:
     table.add_row("demonstrations", f"{results.demo_episodes} episodes, {results.demo_frames} frames")
     table.add_row("training loss", f"{results.losses[0]:.3f} first, {results.losses[-1]:.3f} last")
     table.add_row("lift success", success_text(results))
-    table.add_row("lifts on the virtual arm", f"{results.rollout_lifts} by the pulled policy")
+    table.add_row(
+        "lifts on the virtual arm",
+        f"{results.rollout_lifts} in {results.rollout_s:.0f} s by the pulled policy",
+    )
     table.add_row(
         "pushed / pulled", f"{results.pushed_bytes / 1e6:.1f} MB / {results.pulled_bytes / 1e6:.1f} MB"
     )

@@ -70,6 +70,7 @@ class Runner:
         remedy: str,
         expected_s: float,
         timeout_s: float,
+        meanwhile: Callable[[], None] | None = None,
     ) -> Path:
         """Run one command to its end.
 
@@ -79,6 +80,7 @@ class Runner:
             remedy (`str`): What to try when it fails.
             expected_s (`float`): Usual duration, for the bar of a command that shows no progress of its own.
             timeout_s (`float`): The command is ended after this long.
+            meanwhile (`Callable[[], None]`, *optional*): Called again and again while the command runs.
 
         Returns:
             The log file.
@@ -100,7 +102,7 @@ class Runner:
             follower = _Follower(process, sink)
             follower.start()
             try:
-                self._wait(process, progress, name, follower, expected_s, timeout_s)
+                self._wait(process, progress, name, follower, expected_s, timeout_s, meanwhile)
             except subprocess.TimeoutExpired:
                 end_process(process)
                 raise StepError(command, f"no end after {timeout_s:.0f} s", log, remedy) from None
@@ -121,6 +123,7 @@ class Runner:
         follower: "_Follower",
         expected_s: float,
         timeout_s: float,
+        meanwhile: Callable[[], None] | None,
     ) -> None:
         task = progress.add_task(name, total=1.0)
         started = time.monotonic()
@@ -130,6 +133,8 @@ class Runner:
                 raise subprocess.TimeoutExpired(name, timeout_s)
             done = follower.fraction if follower.fraction is not None else min(0.98, elapsed / expected_s)
             progress.update(task, completed=done)
+            if meanwhile is not None:
+                meanwhile()
             time.sleep(0.1)
         progress.update(task, completed=1.0)
 

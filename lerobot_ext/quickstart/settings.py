@@ -12,7 +12,7 @@ from lerobot_ext.cli import CommandError
 CAMERAS = ("top", "wrist")
 CAMERA_SIZE = 96
 FPS = 30
-TASK_TEXT = "Lift the cube."
+TASK_TEXT = "Lift the red cube."
 
 
 @dataclass(frozen=True)

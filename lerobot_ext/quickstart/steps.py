@@ -17,12 +17,11 @@ from lerobot_ext.quickstart.report import (
     read_losses,
     read_successes,
 )
-from lerobot_ext.quickstart.runner import Runner, StepError, wait_until
+from lerobot_ext.quickstart.runner import Runner, StepError
 from lerobot_ext.quickstart.services import BenchControl, BenchInfo
 from lerobot_ext.quickstart.settings import Settings
 
 _START_S = 12.0  # what a stock CLI needs to start, on an idle two-core machine
-_HAND_TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -68,18 +67,13 @@ class Quickstart:
         self.console.print(f"     [green]done[/green] in {self.results.seconds[name]:.0f} s")
 
     def _calibrate_arm(self, arm: str, argv: list[str]) -> None:
-        def phase(wanted: str) -> Callable[[], bool]:
-            return lambda: wait_until(
-                lambda: self.control.ask("status")["calibration"][arm] == wanted, _HAND_TIMEOUT_S
-            )
-
         run_calibration(
             self.runner,
             f"calibrate_{arm}",
             argv,
-            in_middle=phase("middle"),
-            swept=phase("swept"),
-            timeout_s=90,
+            phase=lambda: str(self.control.ask("status")["calibration"][arm]),
+            prompt_timeout_s=90,
+            hand_timeout_s=30,
             remedy="Is another program using the port? Run the quickstart again with --overwrite.",
         )
 
@@ -174,14 +168,24 @@ class Quickstart:
         self.results.pulled_bytes = folder_bytes(self.settings.pulled)
 
     def rollout(self) -> None:
-        """Run the pulled policy on the virtual arm and count its lifts."""
+        """Run the pulled policy on the virtual arm; each lifted cube is put down somewhere else."""
         self.control.ask("reset", seed=self.settings.seed)
-        before = int(self.control.ask("status")["lifts"])
+        start = lifts = int(self.control.ask("status")["lifts"])
+
+        def respawn_after_a_lift() -> None:
+            nonlocal lifts
+            now = int(self.control.ask("status")["lifts"])
+            if now > lifts:
+                lifts = now
+                self.control.ask("reset", seed=self.settings.seed + now - start)
+
         self.runner.run(
             "rollout",
             commands.rollout(self.settings, self.bench),
             remedy="Look for a slow control loop in the log; `lerobot-ext sim` must still be running.",
             expected_s=_START_S + self.settings.sizes.rollout_s,
             timeout_s=180 + self.settings.sizes.rollout_s,
+            meanwhile=respawn_after_a_lift,
         )
-        self.results.rollout_lifts = int(self.control.ask("status")["lifts"]) - before
+        self.results.rollout_s = self.settings.sizes.rollout_s
+        self.results.rollout_lifts = int(self.control.ask("status")["lifts"]) - start

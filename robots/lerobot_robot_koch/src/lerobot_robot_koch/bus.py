@@ -4,7 +4,8 @@
 Stock LeRobot tries each ping, read and write of a Koch once, so that one lost packet aborts an episode or a
 connection. Three things are different here:
 
-- every attempt goes through `_attempt`, which repeats it up to the configured number of retries and counts;
+- every request goes through `_attempt`, which repeats it up to the configured number of retries and counts; a
+  sync read then asks only the motors that have not answered yet;
 - the port forgets what it received before each request: a status packet carries no request number, so an
   answer that came too late would else be taken for the next one's, and every later value would be one frame
   old;
@@ -50,6 +51,10 @@ class FreshPortHandler(dxl.PortHandler):  # type: ignore[misc]
             self.ser.reset_input_buffer()
         except (OSError, _TermiosError) as error:
             raise ConnectionError(f"port {self.port_name!r} has gone: {error}. {CHECK}.") from error
+
+
+# A line that only makes noise must not keep a read from ending.
+_MAX_PACKETS_PER_ANSWER = 4
 
 
 @dataclass
@@ -297,17 +302,51 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         raise_on_error: bool = True,
         err_msg: str = "",
     ) -> tuple[dict[int, int], int]:
-        retries = max(num_retry, self.num_read_retries)
         self.counts.n_reads += 1
-        result, n_tries = self._attempt(
-            lambda: super(RobustDynamixelBus, self)._sync_read(addr, length, motor_ids, raise_on_error=False),
-            lambda result: result[1],
-            retries,
+        values: dict[int, int] = {}
+
+        def ask_missing() -> int:
+            missing = [id_ for id_ in motor_ids if id_ not in values]
+            return self._sync_read_once(addr, length, missing, values)
+
+        comm, n_tries = self._attempt(
+            ask_missing,
+            lambda comm: comm,
+            max(num_retry, self.num_read_retries),
             err_msg if raise_on_error else None,
         )
         self.counts.n_reads_retried += n_tries > 1
-        values, comm = result
-        return values, comm
+        return {id_: values.get(id_, 0) for id_ in motor_ids}, comm
+
+    def _sync_read_once(self, addr: int, length: int, ids: list[int], values: dict[int, int]) -> int:
+        """Ask `ids` once and put what they answer into `values`.
+
+        The SDK's own group read gives up at the first motor that does not answer and throws away the answers
+        behind it. Motors answer in the order in which they are asked, so once the last one has, there is
+        nothing more to wait for.
+
+        Returns:
+            `int`: The SDK's communication result; success if all have answered.
+        """
+        self._setup_sync_reader(ids, addr, length)
+        comm: int = self.sync_reader.txPacket()
+        if not self._is_comm_success(comm):
+            return comm
+        failure: int = dxl.COMM_RX_TIMEOUT
+        for _ in range(_MAX_PACKETS_PER_ANSWER * len(ids)):
+            packet, comm = self.packet_handler.rxPacket(self.port_handler, False)
+            if comm == dxl.COMM_RX_CORRUPT:
+                failure = comm
+                continue  # the answers behind a damaged one are still on their way
+            if not self._is_comm_success(comm):
+                break
+            # FF FF FD 00 | id | length | 0x55 | error | data | CRC
+            id_, data = packet[4], packet[9 : 9 + length]
+            if id_ in ids and len(data) == length:
+                values[id_] = int.from_bytes(bytes(data), "little")
+            if id_ == ids[-1]:
+                break
+        return self._comm_success if all(id_ in values for id_ in ids) else failure
 
     def _attempt[R](
         self, request: Callable[[], R], comm_of: Callable[[R], int], retries: int, err_msg: str | None

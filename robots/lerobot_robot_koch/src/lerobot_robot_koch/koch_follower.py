@@ -66,6 +66,16 @@ class RobustKochFollower(KochFollower):
             observation.update(self.tracker.read())
         return observation
 
+    def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
+        """Command joint targets; see `KochFollower.send_action`.
+
+        Values of the tracker are left out: `lerobot-rollout` sends its first observation back as an action to
+        return to where the arm was, tracked objects included.
+        """
+        tracked = self.tracker.features if self.tracker is not None else {}
+        sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
+        return sent
+
     def disconnect(self) -> None:
         """See `KochFollower.disconnect`."""
         try:

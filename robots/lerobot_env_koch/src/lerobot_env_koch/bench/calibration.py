@@ -26,6 +26,7 @@ class Phase(Enum):
     FREE = "free"
     MIDDLE = "middle"
     SWEEP = "sweep"
+    SWEPT = "swept"
     DONE = "done"
 
 
@@ -45,6 +46,18 @@ class CalibrationWatch:
         self._since_s = 0.0
         self._mode_written_s: float | None = None
         self._homed: set[int] = set()
+
+    def use_clock(self, clock: Callable[[], float]) -> None:
+        """Measure time by another clock from now on: the physics', in which the hand moves."""
+        with self._lock:
+            self._clock = clock
+            self._since_s = clock()
+
+    def finish_sweep(self) -> None:
+        """Take note that the hand has moved every joint from stop to stop."""
+        with self._lock:
+            if self._phase is Phase.SWEEP:
+                self._enter(Phase.SWEPT)
 
     def on_write(self, id_: int, register: str, value: int, *, limp: bool) -> bool:
         """Take note of an accepted register write.
@@ -105,7 +118,7 @@ class CalibrationWatch:
     def _homing_written(self, id_: int) -> bool:
         if self._phase is Phase.DONE:
             return False
-        if self._phase is Phase.SWEEP:
+        if self._phase in (Phase.SWEEP, Phase.SWEPT):
             # The ranges are known: the final values are being written.
             self._enter(Phase.DONE)
             return False

@@ -17,11 +17,9 @@ if TYPE_CHECKING:
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--task", default="lift", help="reach, lift or place (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of scenes, hand and faults (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of scenes, hand, faults (default: %(default)s)"
     )
-    parser.add_argument(
-        "--cameras", default="top,wrist", help="cameras to publish, or none (default: %(default)s)"
-    )
+    parser.add_argument("--cameras", default="top,wrist", help="cameras, or none (default: %(default)s)")
     parser.add_argument(
         "--camera-size",
         default="96x96",
@@ -38,7 +36,7 @@ def _configure(parser: ArgumentParser) -> None:
         "--fault",
         default="",
         metavar="SPEC",
-        help="faults on both buses: drop=P, drop_every=N, crc=P, late_ms=MS@P, silent=ID:MS, separated by commas",
+        help="faults on both buses, by commas: drop=P, drop_every=N, crc=P, late_ms=MS@P, silent=ID:MS",
     )
     parser.add_argument(
         "--run-dir", type=Path, help="folder for port links and control socket (default: in /tmp)"
@@ -67,6 +65,7 @@ def _run(args: Namespace) -> int:
     if args.status:
         return _print_status(args)
     from lerobot_env_koch.bench.assembly import Bench
+    from lerobot_env_koch.bench.bus import prefer_this_thread
 
     try:
         bench = Bench(_config(args))
@@ -74,6 +73,10 @@ def _run(args: Namespace) -> int:
         raise CommandError(str(error), "see `lerobot-ext sim --help`") from None
     except OSError as error:
         raise CommandError(str(error)) from None
+    # This thread and the control socket's, which inherits from it: they too hold the interpreter at times,
+    # and set aside with it they would delay the buses. The cameras' process was started before and stays as
+    # it is.
+    prefer_this_thread()
     # From here on a signal ends the bench in order: links and socket removed, permanent memory saved.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: bench.request_stop())

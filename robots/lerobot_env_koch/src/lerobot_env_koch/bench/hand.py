@@ -49,7 +49,7 @@ _SWEPT = np.array([name not in FULL_TURN_JOINTS for name in JOINT_NAMES])
 _GRIPPER: Final = JOINT_NAMES.index("gripper")
 _LEG_S: Final = float((UPPER_RAD - LOWER_RAD)[_SWEPT].max()) / HAND_SPEED_RAD_S + DWELL_S
 SWEEP_S: Final = 2 * _LEG_S
-"""How long a calibration sweep takes until both stops of every joint have been seen."""
+"""How long a calibration sweep takes until every joint has stood at both its stops."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class Hand:
     def _calibration_pose(self, phase: Phase, elapsed_s: float) -> FloatArray | None:
         if not self._mode.calibrates:
             return None
-        if phase is Phase.MIDDLE or phase is Phase.DONE:
+        if phase in (Phase.MIDDLE, Phase.SWEPT, Phase.DONE):
             middle: FloatArray = MID_RAD
             return middle
         return sweep_pose(elapsed_s) if phase is Phase.SWEEP else None

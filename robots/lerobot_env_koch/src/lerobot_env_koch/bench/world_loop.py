@@ -21,7 +21,7 @@ from lerobot_env_koch.bench.arm import Arm
 from lerobot_env_koch.bench.bus import VirtualBus, prefer_this_thread
 from lerobot_env_koch.bench.calibration import Phase
 from lerobot_env_koch.bench.cameras import CameraPublisher, scene_state
-from lerobot_env_koch.bench.hand import Hand
+from lerobot_env_koch.bench.hand import SWEEP_S, Hand
 from lerobot_env_koch.bench.tracker import RATE_HZ, TrackerPublisher
 from lerobot_env_koch.constants import ENVIRONMENT_STATE_NAMES, JOINT_NAMES
 from lerobot_env_koch.physics import KochWorld
@@ -73,6 +73,9 @@ class WorldLoop:
         self._tracker = tracker
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="physics", daemon=True)
+        self.ran_s = 0.0
+        for arm in (follower, leader):
+            arm.watch.use_clock(lambda: self.ran_s)
         self._stopping = False
         self._was_success = False
         self._leader_q = hand.home_rad
@@ -81,7 +84,6 @@ class WorldLoop:
         self.n_successes = 0
         self.n_scenes = 1
         self.lost_s = 0.0
-        self.ran_s = 0.0
         self.error: BaseException | None = None
 
     def start(self) -> None:
@@ -162,6 +164,9 @@ class WorldLoop:
             limp=self._follower.limp, is_open=self._follower_bus.is_open
         )
         leader_phase = self._leader.watch.update(limp=self._leader.limp, is_open=self._leader_bus.is_open)
+        for arm in (self._follower, self._leader):
+            if arm.watch.phase is Phase.SWEEP and arm.watch.elapsed_s > SWEEP_S:
+                arm.watch.finish_sweep()
         self._move_leader(leader_phase)
         self._drive_follower(follower_phase)
         self.world.step(TICK_S)

@@ -14,9 +14,7 @@ _SKILLS = ("expert", "noisy", "random", "mixed")
 
 
 def _configure(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--repo_id", default="local/koch_lift", help="name of the dataset (default: %(default)s)"
-    )
+    parser.add_argument("--repo_id", help="name of the dataset (default: local/koch_TASK)")
     parser.add_argument("--root", type=Path, required=True, help="folder to write, or to go on with")
     parser.add_argument("--task", default="lift", help=f"{', '.join(_TASKS)} (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=50, help="episodes to record (default: %(default)s)")
@@ -54,7 +52,7 @@ def _run(args: Namespace) -> int:
 
     try:
         options = DemoOptions(
-            repo_id=args.repo_id,
+            repo_id=args.repo_id or f"local/koch_{args.task}",
             root=args.root,
             task=args.task,
             episodes=args.episodes,

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stock console scripts against `lerobot-ext sim`, as a user runs them: all of them subprocesses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pexpect
+import pytest
+from lerobot_env_koch.bench.command import camera_argument
+from lerobot_env_koch.bench.control import BenchClient
+from lerobot_env_koch.bench.hand import SWEEP_S
+from lerobot_env_koch.constants import JOINT_NAMES
+
+pytestmark = pytest.mark.slow
+
+BIN = Path(sys.executable).parent
+START_S = 120  # LeRobot's CLIs take ten seconds and more to start on a busy machine
+
+
+def environment(home: Path) -> dict[str, str]:
+    drop = {"HF_LEROBOT_CALIBRATION", "PYTHONDONTWRITEBYTECODE"}
+    kept = {key: value for key, value in os.environ.items() if key not in drop}
+    return kept | {
+        "HF_LEROBOT_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+
+
+def run(home: Path, *words: str, timeout: float = START_S) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        env=environment(home),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("lerobot_home")
+
+
+@pytest.fixture(scope="module")
+def ready(home: Path) -> Iterator[dict]:
+    """A bench of its own process, and what it says when it is ready."""
+    ready_file = home / "ready.json"
+    words = ["sim", "--fresh", "--run-dir", str(home / "sim"), "--base-port", "0", "--cameras", "top"]
+    with open(home / "sim.log", "w") as log:
+        process = subprocess.Popen(
+            [str(BIN / "lerobot-ext"), *words, "--ready-file", str(ready_file)],
+            env=environment(home),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + START_S
+    while not ready_file.exists():
+        assert process.poll() is None, (home / "sim.log").read_text()
+        assert time.monotonic() < end, "the bench did not get ready"
+        time.sleep(0.1)
+    yield json.loads(ready_file.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert not ready_file.exists()
+    assert not (home / "sim" / "follower").is_symlink()
+    assert "bench ended" in (home / "sim.log").read_text()
+
+
+# A shared test machine may set the bench aside for a fifth of a second; that must not end a session here.
+RETRIES = 10
+
+
+def follower_words(ready: dict) -> list[str]:
+    return arm_words("robot", "koch_follower", ready["ports"]["follower"], "sim_follower")
+
+
+def leader_words(ready: dict) -> list[str]:
+    return arm_words("teleop", "koch_leader", ready["ports"]["leader"], "sim_leader")
+
+
+def arm_words(role: str, type_: str, port: str, id_: str) -> list[str]:
+    retries = {"num_read_retries": RETRIES, "num_write_retries": RETRIES}
+    fields = {"type": type_, "port": port, "id": id_, **retries}
+    return [f"--{role}.{name}={value}" for name, value in fields.items()]
+
+
+def calibrate(home: Path, words: list[str]) -> None:
+    """Press ENTER at both prompts, the second time after the hand has swept the joints."""
+    child = pexpect.spawn(
+        str(BIN / "lerobot-calibrate"), words, env=environment(home), encoding="utf-8", timeout=START_S
+    )
+    child.expect("middle of its range of motion")
+    child.sendline("")
+    child.expect("Press ENTER to stop")
+    child.expect(pexpect.TIMEOUT, timeout=SWEEP_S + 0.8)  # reads on, so that the child never blocks
+    child.sendline("")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.fixture(scope="module")
+def calibrated(home: Path, ready: dict) -> dict:
+    """The bench after stock `lerobot-calibrate` of both arms."""
+    calibrate(home, follower_words(ready))
+    calibrate(home, leader_words(ready))
+    return ready
+
+
+def test_help_shows_our_fields(home):
+    text = run(home, "lerobot-calibrate", "--help").stdout
+    assert "--robot.num_read_retries" in text
+    assert "--teleop.num_write_retries" in text
+    words = ["--robot.type=koch_follower", "--teleop.type=koch_leader", "--help"]
+    text = run(home, "lerobot-record", *words).stdout
+    for field in ("--robot.num_read_retries", "--robot.tracker", "--teleop.num_read_retries"):
+        assert field in text, field
+
+
+def test_calibration_files_hold_the_canonical_ranges(home, calibrated):
+    folder = home / "calibration"
+    follower = json.loads((folder / "robots" / "koch_follower" / "sim_follower.json").read_text())
+    leader = json.loads((folder / "teleoperators" / "koch_leader" / "sim_leader.json").read_text())
+    for name in JOINT_NAMES:
+        for side in ("range_min", "range_max"):
+            assert abs(follower[name][side] - leader[name][side]) <= 2, (name, side)
+    assert leader["elbow_flex"]["drive_mode"] == 1
+
+
+def test_teleoperating_lifts_the_cube(home, calibrated):
+    with BenchClient(calibrated["control_socket"]) as bench:
+        before = bench.request("status")["lifts"]
+        words = [*follower_words(calibrated), *leader_words(calibrated), "--fps=30", "--teleop_time_s=10"]
+        done = run(home, "lerobot-teleoperate", *words)
+        after = bench.request("status")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert after["lifts"] > before, after
+    assert "needed a retry" in done.stdout + done.stderr
+
+
+def test_recording_with_a_camera_and_the_tracker(home, calibrated):
+    root = home / "dataset"
+    words = [
+        *follower_words(calibrated),
+        *leader_words(calibrated),
+        f"--robot.cameras={camera_argument(calibrated)}",
+        f"--robot.tracker.address={calibrated['tracker']['address']}",
+        "--dataset.repo_id=me/koch_sim",
+        f"--dataset.root={root}",
+        "--dataset.single_task=Lift the red cube.",
+        "--dataset.num_episodes=1",
+        "--dataset.episode_time_s=5",
+        "--dataset.reset_time_s=0",
+        "--dataset.push_to_hub=false",
+        "--play_sounds=false",
+    ]
+    done = run(home, "lerobot-record", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    # The folder may carry the date that stock appends to a repo id.
+    dataset = LeRobotDataset("me/koch_sim", root=root, video_backend="pyav")
+    motors = [f"{name}.pos" for name in JOINT_NAMES]
+    tracked = [f"{name}.pos" for name in calibrated["tracker"]["names"]]
+    assert dataset.meta.robot_type == "koch_follower"
+    assert dataset.features["observation.state"]["names"] == motors + tracked
+    assert dataset.features["action"]["names"] == motors
+    assert dataset.features["observation.images.top"]["shape"] == (96, 96, 3)
+    assert dataset.num_frames > 100
+    rows = dataset.hf_dataset.with_format("numpy")
+    state, action = np.stack(rows["observation.state"]), np.stack(rows["action"])
+    # The follower is where the leader was a tenth of a second before.
+    assert np.abs(state[3:, :6] - action[:-3]).mean() < 6
+    assert np.ptp(action[:, 0]) > 0.5
+
+
+def test_a_wrong_port_ends_in_one_clear_line(home, ready):
+    wrong = ready["ports"]["follower"] + "x"
+    done = run(
+        home, "lerobot-calibrate", "--robot.type=koch_follower", f"--robot.port={wrong}", "--robot.id=x"
+    )
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ConnectionError: Port ")
+    assert ready["ports"]["follower"] in last
