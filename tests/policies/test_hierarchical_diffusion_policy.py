@@ -492,7 +492,7 @@ def test_overfits_a_batch(make_policy, make_batch):
     batch = make_batch(policy.config, size=8)
     policy.train()
     optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
-    for _ in range(400):
+    for _ in range(200):
         policy.forward(batch)[0].backward()
         optimizer.step()
         optimizer.zero_grad()
