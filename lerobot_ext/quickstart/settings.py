@@ -40,8 +40,8 @@ class Sizes:
     rollout_s: float
 
 
-FULL_STATE = Sizes(5, 3, 6, 50, 64, 2500, 50, 20)
-FULL_IMAGES = Sizes(5, 3, 6, 50, 32, 6000, 50, 20)
+FULL_STATE = Sizes(5, 3, 6, 50, 64, 1500, 50, 20)
+FULL_IMAGES = Sizes(5, 3, 6, 50, 32, 1000, 50, 20)
 FAST = Sizes(2, 1, 3, 6, 16, 40, 4, 5)
 
 
