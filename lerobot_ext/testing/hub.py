@@ -107,7 +107,10 @@ class HubServer:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
         self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, name="loopback-hub", daemon=True)
+        # A short poll: stopping waits for the running one to end.
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(0.02,), name="loopback-hub", daemon=True
+        )
 
     @property
     def url(self) -> str:

@@ -127,13 +127,15 @@ def test_lerobots_own_registry_takes_an_override(monkeypatch):
 
     known = RobotConfig.get_known_choices()
     before = dict(known)
-    stock = known["koch_follower"]
     monkeypatch.setattr(overrides, "_overrides", {})
     try:
+        # Another test may have loaded our plugin: begin with what LeRobot itself registers.
+        stock = known["koch_follower"] = KochFollowerConfig
+        known.pop("koch_follower_stock", None)
         ours = dataclass(kw_only=True)(type("OursConfig", (stock,), {}))
         overrides.replace_choice(RobotConfig, "koch_follower", ours)
         assert RobotConfig.get_choice_class("koch_follower") is ours
-        assert issubclass(ours, KochFollowerConfig)
+        assert RobotConfig.get_choice_class("koch_follower_stock") is KochFollowerConfig
         assert overrides.check() == []
     finally:
         known.clear()

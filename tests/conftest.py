@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests share: how they are spread over worker processes."""
+
+import pytest
+
+# One virtual bench at a time: each paces itself in real time, and two would hold each other up.
+BENCH = ("tests/robot/", "tests/cli/test_koch_cli.py", "tests/cli/test_quickstart_cli.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests that run a virtual bench in one worker, and start with them: they take longest."""
+
+    def runs_a_bench(item: pytest.Item) -> bool:
+        return any(place in item.nodeid for place in BENCH)
+
+    for item in items:
+        if runs_a_bench(item):
+            item.add_marker(pytest.mark.xdist_group("bench"))
+    items.sort(key=lambda item: not runs_a_bench(item))
