@@ -15,9 +15,9 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Literal
 
@@ -115,6 +115,27 @@ def when_imported(module: str, register: Callable[[], object]) -> None:
     import wrapt
 
     wrapt.register_post_import_hook(register_late, module)
+
+
+def lazy_attributes(package: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """The `__getattr__` of a plugin's package: its public names are imported when they are first asked for.
+
+    Args:
+        package (`str`): The package's `__name__`.
+        homes (`Mapping[str, str]`): Module below the package that holds each public name.
+
+    Example:
+        ```python
+        __getattr__ = lazy_attributes(__name__, {"KochEnvConfig": "config"})
+        ```
+    """
+
+    def __getattr__(name: str) -> object:  # noqa: N807 - becomes the package's own
+        if name in homes:
+            return getattr(import_module(f"{package}.{homes[name]}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__
 
 
 def _entry_points() -> Iterable[metadata.EntryPoint]:

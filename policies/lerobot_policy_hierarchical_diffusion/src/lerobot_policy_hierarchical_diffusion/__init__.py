@@ -7,9 +7,9 @@ model code is imported when LeRobot builds the policy.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lerobot_ext.plugins import load_all, when_imported
+from lerobot_ext.plugins import lazy_attributes, load_all, when_imported
 
 if TYPE_CHECKING:
     from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
@@ -24,18 +24,14 @@ __all__ = [
     "make_hierarchical_diffusion_pre_post_processors",
 ]
 
-_HOMES = {
-    "HierarchicalDiffusionConfig": "configuration_hierarchical_diffusion",
-    "HierarchicalDiffusionPolicy": "modeling_hierarchical_diffusion",
-    "make_hierarchical_diffusion_pre_post_processors": "processor_hierarchical_diffusion",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public class when it is first asked for."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "HierarchicalDiffusionConfig": "configuration_hierarchical_diffusion",
+        "HierarchicalDiffusionPolicy": "modeling_hierarchical_diffusion",
+        "make_hierarchical_diffusion_pre_post_processors": "processor_hierarchical_diffusion",
+    },
+)
 
 
 when_imported("lerobot.configs", lambda: import_module(f"{__name__}.configuration_hierarchical_diffusion"))

@@ -6,9 +6,9 @@ packages are imported; MuJoCo is loaded when an environment is made.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lerobot_ext.plugins import load_all, when_imported
+from lerobot_ext.plugins import lazy_attributes, load_all, when_imported
 
 if TYPE_CHECKING:
     from lerobot_env_koch.config import KochEnvConfig
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["KochEnvConfig"]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the config when it is first asked for."""
-    if name in __all__:
-        return getattr(import_module(f"{__name__}.config"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(__name__, {"KochEnvConfig": "config"})
 
 
 when_imported("lerobot.envs", lambda: import_module(f"{__name__}.config"))

@@ -7,9 +7,9 @@ as soon as LeRobot's own packages are imported; the stock classes stay reachable
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lerobot_ext.plugins import load_all, when_imported
+from lerobot_ext.plugins import lazy_attributes, load_all, when_imported
 
 if TYPE_CHECKING:
     from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
@@ -28,20 +28,16 @@ __all__ = [
     "TrackerConfig",
 ]
 
-_HOMES = {
-    "RobustKochFollower": "koch_follower",
-    "RobustKochFollowerConfig": "config_koch_follower",
-    "RobustKochLeader": "koch_leader",
-    "RobustKochLeaderConfig": "config_koch_leader",
-    "TrackerConfig": "config_tracker",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a class when it is first asked for; LeRobot's factory finds the devices this way."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "RobustKochFollower": "koch_follower",
+        "RobustKochFollowerConfig": "config_koch_follower",
+        "RobustKochLeader": "koch_leader",
+        "RobustKochLeaderConfig": "config_koch_leader",
+        "TrackerConfig": "config_tracker",
+    },
+)
 
 
 when_imported("lerobot.robots", lambda: import_module(f"{__name__}.config_koch_follower"))
