@@ -95,6 +95,21 @@ def test_dataset_of_states(tmp_path: Path) -> None:
         assert np.abs(values).max() <= 101
 
 
+def test_dataset_of_what_a_real_arm_sees(tmp_path: Path) -> None:
+    options = DemoOptions(
+        "local/koch_lift",
+        tmp_path / "demos",
+        episodes=1,
+        images="image",
+        image_size=64,
+        environment_state=False,
+    )
+    record_demos(options)
+    item = load(options.root)[0]
+    assert "observation.environment_state" not in item
+    assert tuple(item["observation.images.top"].shape) == (3, 64, 64)
+
+
 def test_recording_is_reproducible_and_can_be_gone_on_with(tmp_path: Path) -> None:
     whole, halves, other = tmp_path / "whole", tmp_path / "halves", tmp_path / "other"
     record_demos(DemoOptions("local/koch_lift", whole, episodes=4))

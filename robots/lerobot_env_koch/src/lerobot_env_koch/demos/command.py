@@ -39,6 +39,11 @@ def _configure(parser: ArgumentParser) -> None:
         default="video",
         help="video, or image: lossless in the parquet files (default: %(default)s)",
     )
+    parser.add_argument(
+        "--no-environment-state",
+        action="store_true",
+        help="leave out the pose of cube and goal: only what a real arm with cameras sees",
+    )
     parser.add_argument("--renderer", default="auto", help="auto, mujoco or painter (default: %(default)s)")
 
 
@@ -62,6 +67,7 @@ def _run(args: Namespace) -> int:
             action_noise=args.action_noise,
             keep_failures=args.keep_failures,
             images=args.image_format if args.with_images else "none",
+            environment_state=not args.no_environment_state,
             image_size=args.image_size,
             renderer=args.renderer,
         )

@@ -63,6 +63,8 @@ class DemoOptions:
         images (`str`, *optional*, defaults to `"none"`): `none`, `video` or `image` (lossless, in the parquet
             files).
         image_size (`int`, *optional*, defaults to `96`): Rows and columns of both cameras.
+        environment_state (`bool`, *optional*, defaults to `True`): Record the pose of cube and goal. Without,
+            the data holds only what a real arm with cameras sees.
         episode_length (`int`, *optional*, defaults to `150`): Frames until an episode counts as failed.
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`.
         region (`Region`, *optional*): Where the cube starts.
@@ -82,6 +84,7 @@ class DemoOptions:
     keep_failures: bool = False
     images: str = "none"
     image_size: int = 96
+    environment_state: bool = True
     episode_length: int = 150
     renderer: str = "auto"
     region: Region = field(default_factory=Region)
@@ -112,15 +115,16 @@ class DemoOptions:
     def features(self) -> dict[str, dict[str, Any]]:
         """The dataset's features, named as the stock recorder names them for a Koch."""
         n = len(JOINT_NAMES)
-        shape_env = (len(ENVIRONMENT_STATE_NAMES),)
         features: dict[str, dict[str, Any]] = {
             ACTION: {"dtype": "float32", "shape": (n,), "names": list(MOTOR_KEYS)},
             OBS_STATE: {"dtype": "float32", "shape": (n,), "names": list(MOTOR_KEYS)},
-            OBS_ENV_STATE: {"dtype": "float32", "shape": shape_env, "names": list(ENVIRONMENT_STATE_NAMES)},
             REWARD: {"dtype": "float32", "shape": (1,), "names": None},
             DONE: {"dtype": "bool", "shape": (1,), "names": None},
             SUCCESS: {"dtype": "bool", "shape": (1,), "names": None},
         }
+        if self.environment_state:
+            names = list(ENVIRONMENT_STATE_NAMES)
+            features[OBS_ENV_STATE] = {"dtype": "float32", "shape": (len(names),), "names": names}
         if self.images != "none":
             size = (self.image_size, self.image_size, 3)
             for camera in CAMERAS:
@@ -201,7 +205,7 @@ def roll_out(env: KochEnv, options: DemoOptions, attempt: int) -> tuple[list[dic
         action = np.clip(expert.act(env.world), UNIT_LOW, UNIT_HIGH)
         fresh = rng.normal(0.0, 1.0, len(JOINT_NAMES)) * _NOISE_UNITS * amplitude
         shake = _NOISE_PERSISTENCE * shake + np.sqrt(1 - _NOISE_PERSISTENCE**2) * fresh
-        frame = _frame(observation, action, options.task)
+        frame = _frame(observation, action, options.task, environment_state=options.environment_state)
         observation, reward, success, truncated, _ = env.step((action + shake).astype(np.float32))
         done = success or truncated
         frame[REWARD] = np.array([reward], dtype=np.float32)
@@ -211,13 +215,16 @@ def roll_out(env: KochEnv, options: DemoOptions, attempt: int) -> tuple[list[dic
     return frames, EpisodeRecord(attempt, skill, success, len(frames))
 
 
-def _frame(observation: dict[str, Any], action: NDArray[np.float64], task: str) -> dict[str, Any]:
+def _frame(
+    observation: dict[str, Any], action: NDArray[np.float64], task: str, *, environment_state: bool
+) -> dict[str, Any]:
     frame: dict[str, Any] = {
         OBS_STATE: observation["agent_pos"],
-        OBS_ENV_STATE: observation["environment_state"],
         ACTION: action.astype(np.float32),
         "task": TASK_DESCRIPTIONS[task],
     }
+    if environment_state:
+        frame[OBS_ENV_STATE] = observation["environment_state"]
     for camera, picture in observation.get("pixels", {}).items():
         frame[f"{OBS_IMAGES}.{camera}"] = picture
     return frame
