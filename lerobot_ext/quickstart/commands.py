@@ -139,7 +139,8 @@ def train(settings: Settings) -> list[str]:
         f"--steps={sizes.train_steps}",
         f"--log_freq={settings.log_freq}",
         f"--save_freq={sizes.train_steps}",
-        "--num_workers=0",
+        # States come from memory at once; pictures are decoded beside the training.
+        f"--num_workers={1 if settings.with_images else 0}",
         "--env_eval_freq=0",
         f"--seed={settings.seed}",
         f"--output_dir={settings.train}",

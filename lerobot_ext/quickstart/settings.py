@@ -41,7 +41,7 @@ class Sizes:
 
 
 FULL_STATE = Sizes(5, 3, 6, 50, 64, 1500, 50, 20)
-FULL_IMAGES = Sizes(5, 3, 6, 50, 32, 1000, 50, 20)
+FULL_IMAGES = Sizes(5, 3, 6, 50, 32, 800, 50, 20)
 FAST = Sizes(2, 1, 3, 6, 16, 40, 4, 5)
 
 
