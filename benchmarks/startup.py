@@ -3,7 +3,8 @@
 
 Runs `lerobot-train --help` (or another console script) in turn with and without our distributions on the
 path, A B A B …, and prints the medians of both sides and of the paired differences, in wall and in CPU time.
-The least of each side is printed too: on a noisy machine it is the steadier figure.
+The least of each side is printed too, and the steadiest figure of all: the import time of the modules that
+only our plugins load, by `python -X importtime`.
 Expected last line: `plugins add … ms …`.
 
     uv run python benchmarks/startup.py [--quick] [--runs 9] [--command lerobot-train] [--out DIR]
@@ -66,8 +67,18 @@ def timed(module: str, path: list[Path]) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def measure(module: str, runs: int) -> dict[str, list[tuple[float, float]]]:
-    """Interleaved timings with and without our distributions, after one warm-up of each."""
+def import_times(module: str, path: list[Path]) -> dict[str, float]:
+    """Milliseconds each module took to import in one `python -m module --help`, its own imports left out."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-S", "-X", "importtime", "-m", module, "--help"]
+    lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stderr.splitlines()
+    rows = [line.removeprefix("import time:").split("|") for line in lines if line.startswith("import time:")]
+    return {name.strip(): int(own) / 1e3 for own, _, name in rows if own.strip().isdigit()}
+
+
+def measure(module: str, runs: int) -> tuple[dict[str, list[tuple[float, float]]], dict[str, float]]:
+    """Interleaved timings with and without our distributions, and the import times of what only they load."""
     ours = our_distributions()
     with tempfile.TemporaryDirectory() as tmp:
         bare = site_without(Path(tmp) / "bare", {d.name for d in ours})
@@ -77,13 +88,14 @@ def measure(module: str, runs: int) -> dict[str, list[tuple[float, float]]]:
             info = Path(str(dist._path))  # type: ignore[attr-defined]
             (metadata_only / info.name).symlink_to(info)
         paths = {"without": [bare], "with": [bare, metadata_only, *dict.fromkeys(map(source_root, ours))]}
-        for path in paths.values():
-            timed(module, path)
+        # These serve as warm-up too.
+        imports = {side: import_times(module, path) for side, path in paths.items()}
+        ours_only = {name: ms for name, ms in imports["with"].items() if name not in imports["without"]}
         timings: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
         for _ in range(runs):
             for side, path in paths.items():
                 timings[side].append(timed(module, path))
-    return timings
+    return timings, ours_only
 
 
 def summarise(timings: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
@@ -124,14 +136,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks"))
     args = parser.parse_args()
     script = next(ep for ep in metadata.entry_points(group="console_scripts") if ep.name == args.command)
-    timings = measure(script.module, 2 if args.quick else args.runs)
+    timings, ours_only = measure(script.module, 2 if args.quick else args.runs)
     summary = summarise(timings)
     print(f"| {args.command} --help | wall s | CPU s | CPU s, least |\n|---|---|---|---|")
     for side in timings:
         figures = [summary[f"{side}_{figure}_s"] for figure in ("wall", "cpu", "cpu_least")]
         print(f"| {side} our plugins | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
     args.out.mkdir(parents=True, exist_ok=True)
-    record = {"command": args.command, "runs": len(timings["with"]), **summary, "timings": timings}
+    print(
+        f"{len(ours_only)} modules loaded only with our plugins: {sum(ours_only.values()):.0f} ms to import"
+    )
+    record = {
+        "imports_ms": ours_only,
+        "command": args.command,
+        "runs": len(timings["with"]),
+        **summary,
+        "timings": timings,
+    }
     (args.out / "startup.json").write_text(json.dumps(record, indent=2))
     draw(timings, f"{args.command} --help", args.out / "startup.png")
     least = 1e3 * (summary["with_cpu_least_s"] - summary["without_cpu_least_s"])
