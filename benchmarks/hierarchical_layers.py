@@ -22,6 +22,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import torch
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.factory import resolve_delta_timestamps
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.factory import make_pre_post_processors
@@ -42,10 +43,8 @@ def held_out_batches(
 ) -> list[dict[str, Any]]:
     """Preprocessed batches of the dataset at `root`, in order."""
     config = policy.config
-    dataset = LeRobotDataset("local/held_out", root=root)
-    dataset = LeRobotDataset(
-        "local/held_out", root=root, delta_timestamps=resolve_delta_timestamps(config, dataset.meta)
-    )
+    windows = resolve_delta_timestamps(config, LeRobotDatasetMetadata("local/held_out", root=root))
+    dataset = LeRobotDataset("local/held_out", root=root, delta_timestamps=windows)
     preprocess, _ = make_pre_post_processors(
         config,
         pretrained_path=str(checkpoint),

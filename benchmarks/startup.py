@@ -53,10 +53,15 @@ def site_without(folder: Path, left_out: set[str]) -> Path:
     return folder
 
 
+def only(path: list[Path]) -> dict[str, str]:
+    """The environment in which `python -S` finds exactly `path` beside the standard library."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return env | {"PYTHONPATH": os.pathsep.join(map(str, path)), "HF_HUB_OFFLINE": "1"}
+
+
 def timed(module: str, path: list[Path]) -> tuple[float, float]:
     """Wall and CPU seconds of one `python -m module --help` with only `path` for third-party packages."""
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "HF_HUB_OFFLINE": "1"}
+    env = only(path)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     # -S: no site-packages of the environment, only what PYTHONPATH names.
@@ -69,8 +74,7 @@ def timed(module: str, path: list[Path]) -> tuple[float, float]:
 
 def import_times(module: str, path: list[Path]) -> dict[str, float]:
     """Milliseconds each module took to import in one `python -m module --help`, its own imports left out."""
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    env |= {"PYTHONPATH": os.pathsep.join(map(str, path)), "HF_HUB_OFFLINE": "1"}
+    env = only(path)
     command = [sys.executable, "-S", "-X", "importtime", "-m", module, "--help"]
     lines = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stderr.splitlines()
     rows = [line.removeprefix("import time:").split("|") for line in lines if line.startswith("import time:")]

@@ -80,11 +80,12 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
     run_dir.mkdir(parents=True, exist_ok=True)
     ready = run_dir / "ready.json"
     ready.unlink(missing_ok=True)
-    command = runner.show([*argv, f"--ready-file={ready}"]) + "   # keeps running"
+    argv = [*argv, f"--ready-file={ready}"]
+    command = runner.show(argv)
     log = runner.logs / "bench.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [executable(argv[0]), *argv[1:], f"--ready-file={ready}"],
+            [executable(argv[0]), *argv[1:]],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=subprocess.STDOUT,
