@@ -23,6 +23,7 @@ import serial
 from lerobot.motors import Motor, MotorCalibration
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 
+from lerobot_robot_koch.errors import CHECK
 from lerobot_robot_koch.ports import describe_failure
 
 try:
@@ -34,8 +35,6 @@ except ImportError:  # Windows
 
 
 logger = logging.getLogger(__name__)
-
-CHECK = "Check the arm's power, the cables to and between the motors, and the motors' ids and baud rate"
 
 
 class FreshPortHandler(dxl.PortHandler):  # type: ignore[misc]

@@ -7,35 +7,36 @@ from lerobot.robots.config import RobotConfig
 from lerobot.robots.koch_follower import KochFollowerConfig
 
 from lerobot_ext.overrides import replace_choice
-from lerobot_robot_koch.config_retries import NUM_READ_RETRIES, NUM_WRITE_RETRIES, check_retries
+from lerobot_robot_koch.config_bus import BusFields
 from lerobot_robot_koch.config_tracker import TrackerConfig
+
+ON_BUS_LOSS = ("relax", "hold")
 
 
 @dataclass(kw_only=True)
-class RobustKochFollowerConfig(KochFollowerConfig):
-    """Stock Koch follower plus retries and an optional object tracker.
+class RobustKochFollowerConfig(BusFields, KochFollowerConfig):
+    """Stock Koch follower plus the bus fields and an optional object tracker.
 
     Args:
-        num_read_retries (`int`, *optional*, defaults to `3`): Further tries after a failed read or ping.
-        num_write_retries (`int`, *optional*, defaults to `5`): Further tries after a failed acknowledged
-            write.
+        on_bus_loss (`str`, *optional*, defaults to `"relax"`): What the arm does when a session ends because
+            a bus was lost, its own or the leader's: `relax` cuts the torque, as stock does, and the arm
+            falls; `hold` leaves the torque on.
         tracker (`TrackerConfig | None`, *optional*): Publisher of object poses that are appended to the
             state.
 
     Raises:
-        ValueError: A retry count is negative.
+        ValueError: A field's value cannot work; the message names it.
     """
 
-    # Further tries after a failed read or ping
-    num_read_retries: int = NUM_READ_RETRIES
-    # Further tries after a failed acknowledged write
-    num_write_retries: int = NUM_WRITE_RETRIES
+    # What the arm does when a session ends because a bus was lost: relax (as stock) or hold
+    on_bus_loss: str = "relax"
     # Publisher of object poses that are appended to the state
     tracker: TrackerConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_retries(num_read_retries=self.num_read_retries, num_write_retries=self.num_write_retries)
+        if self.on_bus_loss not in ON_BUS_LOSS:
+            raise ValueError(f"`on_bus_loss` ({self.on_bus_loss!r}) must be {' or '.join(ON_BUS_LOSS)}.")
 
     @property
     def type(self) -> str:
