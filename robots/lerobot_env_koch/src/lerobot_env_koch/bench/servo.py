@@ -186,6 +186,21 @@ class Servo:
         self._memory[69] = 0
         return self.write(address, data)
 
+    def raise_error(self, bits: int) -> None:
+        """Report a hardware error; those that register `Shutdown` names drop the torque until a reboot.
+
+        Args:
+            bits (`int`): Bits to set in `Hardware_Error_Status`.
+        """
+        self._store(self._registers["Hardware_Error_Status"], self._memory[70] | bits)
+        if self._is_shut_down:
+            self._store(self._registers["Torque_Enable"], 0)
+        self._apply()
+
+    @property
+    def _is_shut_down(self) -> bool:
+        return bool(self._memory[70] & self._load(self._registers["Shutdown"]))
+
     def reboot(self) -> None:
         """Clear the hardware error, drop the torque, and set RAM registers to factory values."""
         for register in self._registers.values():
@@ -217,6 +232,8 @@ class Servo:
             return ErrorCode.ACCESS
         if not register.allows(value):
             return ErrorCode.DATA_RANGE
+        if register.name == "Torque_Enable" and value and self._is_shut_down:
+            return ErrorCode.RESULT_FAIL
         return self._check_limits(register.name, value)
 
     def _check_limits(self, name: str, value: int) -> ErrorCode:
