@@ -18,6 +18,7 @@ from koch_bus_parts.virtual import CLOCK_TICKS, Control
 
 JOINTS: Final = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 N_VALUES: Final = 2 * len(JOINTS)
+_ASK_EVERY: Final = 60  # frames; the bench remembers its last delays
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Frames:
         age_ms (`NDArray`): (T, 12) True age of each value when it was returned, in milliseconds.
         stale (`NDArray`): (T,) Values that the driver says it took from an earlier frame.
         wait_ms (`NDArray`): (T,) How long the client was kept waiting for a processor within the calls.
-        late (`NDArray`): (T,) Replies that the simulator's host delayed by more than 10 ms.
+        late (`NDArray`): (T,) Delays of more than 10 ms by the simulator's host within the frame.
         error (`Exception | None`): What ended it early.
     """
 
@@ -49,14 +50,13 @@ def run_frames(robot: Any, leader: Any, n: int, fps: float, control: Control) ->
         leader (`Teleoperator`): Connected leader.
         n (`int`): Frames.
         fps (`float`): Frames a second.
-        control (`Control`): Asked after each frame, when the bus is idle, for delays of the bench's own host.
+        control (`Control`): Asked now and then, between frames, for delays of the bench's own host.
     """
     take_stale = _journal()
     take_stale()
     work, wait, age = np.zeros(n), np.zeros(n), np.zeros((n, N_VALUES))
-    stale, late = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    cpu = CpuWait()
-    late_before, error, done = control.late_replies(), None, 0
+    stale, spans = np.zeros(n, dtype=np.int64), np.zeros((n, 2))
+    cpu, delays, error, done = CpuWait(), control.delays(), None, 0
     next_s = time.monotonic()
     for i in range(n):
         waited = cpu.milliseconds()
@@ -77,14 +77,25 @@ def run_frames(robot: Any, leader: Any, n: int, fps: float, control: Control) ->
         age[i, : len(JOINTS)] = ages_ms(observation, observed)
         age[i, len(JOINTS) :] = ages_ms(action, led)
         stale[i] = len(take_stale())
-        late_now = control.late_replies()
-        late[i], late_before = late_now - late_before, late_now
+        spans[i] = start, end
         done = i + 1
+        if done % _ASK_EVERY == 0:
+            delays |= control.delays()
         # Like LeRobot's loop: a frame that took too long delays the ones behind it, none is made up for.
         next_s = max(next_s + 1 / fps, time.monotonic())
         time.sleep(max(0.0, next_s - time.monotonic()))
     cpu.close()
-    return Frames(work[:done], age[:done], stale[:done], wait[:done], late[:done], error)
+    late = count_within(delays | control.delays(), spans[:done])
+    return Frames(work[:done], age[:done], stale[:done], wait[:done], late, error)
+
+
+def count_within(delays: set[tuple[float, float]], spans: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(T,) How many of `delays` overlap each of `spans` (T, 2); seconds on the same clock."""
+    if not delays:
+        return np.zeros(len(spans), dtype=np.int64)
+    begin, end = np.array(sorted(delays)).T  # (D,)
+    touches = (begin < spans[:, 1:]) & (end > spans[:, :1])  # (T, D)
+    return touches.sum(axis=1)
 
 
 def ages_ms(values: dict[str, float], now_s: float) -> NDArray[np.float64]:

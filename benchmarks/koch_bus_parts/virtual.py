@@ -93,6 +93,11 @@ class Control:
         """Replies that the simulator's own host has delayed by more than 10 ms since the bench started."""
         return int(self.status()["late_replies"])
 
+    def delays(self) -> set[tuple[float, float]]:
+        """When the simulator's own host held a bus up last, as `(from, until)` on the monotonic clock."""
+        logs = [bus["late_log"] for bus in self.status()["buses"].values()]
+        return {(at_s - ms / 1000, at_s) for log in logs for at_s, ms in log}
+
     def status(self) -> dict[str, Any]:
         """All that the bench tells of itself."""
         return self._client.request("status")

@@ -83,6 +83,15 @@ def test_ages_are_read_off_the_bench_clock():
     np.testing.assert_allclose(ages_ms(values, now_s), [10.0] * 5 + [2.0], atol=1e-6)
 
 
+def test_delays_of_the_host_are_found_in_the_frames_they_touched():
+    from koch_bus_parts.frames import count_within
+
+    spans = np.array([[1.0, 1.01], [2.0, 2.01], [3.0, 3.05]])
+    delays = {(0.9, 1.005), (2.5, 2.6), (3.01, 3.03), (3.04, 3.2)}
+    assert count_within(delays, spans).tolist() == [1, 0, 2]
+    assert count_within(set(), spans).tolist() == [0, 0, 0]
+
+
 def test_frames_the_host_disturbed_are_counted_apart():
     from koch_bus_parts.paced import summarise
 
