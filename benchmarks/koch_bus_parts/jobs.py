@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeElapsedColumn
 
 from koch_bus_parts.forked import end_with, reopen_streams
 from koch_bus_parts.machine import prefer_this_process
@@ -106,6 +106,8 @@ def run_jobs(jobs: Iterable[Job], store: Store, n_workers: int, work_dir: Path, 
                 for worker in done:
                     progress.advance(task)
                     n_failed += not _collect(worker, store, progress.console)
+                    if not progress.console.is_terminal:  # where a bar shows only its end
+                        _say(progress.console, progress.tasks[task], worker)
                 progress.refresh()
         finally:
             for worker in workers:
@@ -115,6 +117,11 @@ def run_jobs(jobs: Iterable[Job], store: Store, n_workers: int, work_dir: Path, 
                 if worker.bench is not None:
                     worker.bench.stop()
     return n_failed
+
+
+def _say(console: Console, task: Task, worker: _Worker) -> None:
+    name = worker.job.key if worker.job else ""
+    console.print(f"{task.completed:.0f} of {task.total:.0f}: {name}", markup=False, highlight=False)
 
 
 def _next_job(worker: _Worker, waiting: list[Job]) -> Job:

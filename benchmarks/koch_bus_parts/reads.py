@@ -30,7 +30,7 @@ _PAUSE_S: Final = 0.002
 
 
 def read_jobs(n_reads: int) -> list[Job]:
-    """`n_reads` position reads of the follower in each mode, interleaved on the same bench."""
+    """`n_reads` observations of the follower in each mode, interleaved on the same bench."""
     return [
         Job(
             f"reads/{case}/both/0",
@@ -44,7 +44,7 @@ def read_jobs(n_reads: int) -> list[Job]:
 
 
 def read_both_ways(place: Place, spec: str, n_reads: int) -> dict[str, Any]:
-    """Round trips of `sync_read("Present_Position")` in milliseconds, by mode, in turns.
+    """How long `get_observation` without cameras takes, in milliseconds, by mode, in turns.
 
     Reads during which the client waited for a processor are counted, and left out of the percentiles.
     """
@@ -60,7 +60,7 @@ def read_both_ways(place: Place, spec: str, n_reads: int) -> dict[str, Any]:
                     control.fault(spec)
                     for _ in range(min(_BLOCK, n_reads - block)):
                         waited, start = cpu.milliseconds(), time.monotonic()
-                        robot.bus.sync_read("Present_Position")
+                        robot.get_observation()
                         trip_ms = 1000 * (time.monotonic() - start)
                         if cpu.milliseconds() - waited > HOST_STALL_MS:
                             disturbed[mode] += 1
