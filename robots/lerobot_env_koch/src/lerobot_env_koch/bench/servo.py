@@ -3,8 +3,8 @@
 
 Modelled: access rights, value ranges, limits, the EEPROM lock under torque, homing offset, drive mode,
 operating modes that move to a position, two's complement, hardware error status with its alert bit and
-shutdown, reboot, loss of whole turns at a reboot, status return level. Accepted and stored, but without effect on the motion: PID gains, profiles,
-velocity/current/PWM modes, the watchdog.
+shutdown, reboot, loss of whole turns at a reboot, status return level. Accepted and stored without effect
+on the motion: PID gains, profiles, velocity/current/PWM modes, the watchdog.
 """
 
 import math
@@ -204,7 +204,7 @@ class Servo:
         return bool(self._memory[70] & self._load(self._registers["Shutdown"]))
 
     def reboot(self) -> None:
-        """Clear the hardware error, drop the torque, set RAM registers to factory values, forget whole turns."""
+        """Clear the hardware error, drop the torque, reset RAM registers, forget whole turns."""
         for register in self._registers.values():
             if not register.eeprom:
                 self._store(register, register.default)
