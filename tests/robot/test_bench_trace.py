@@ -159,9 +159,10 @@ def test_a_trace_is_shown_as_a_table(start_bench, trace_path, capsys):
 
 def test_a_machine_that_is_too_slow_is_told_so():
     def status(n_late: int) -> dict:
-        return {"buses": {"a": {"n_late": n_late, "n_stalls": 1, "n_status": 3000, "max_late_ms": 41.5}}}
+        bus = {"n_late": n_late, "n_stalls": 1, "n_status": 3000, "max_late_ms": 11.0, "max_stall_ms": 41.5}
+        return {"buses": {"follower": bus}}
 
     assert _delay_warning(status(2)) == ""
     text = _delay_warning(status(3))
-    assert "4 times in 3000 replies (worst reply 41.5 ms late)" in text
+    assert "4 times in 3000 replies (at worst by 41.5 ms)" in text
     assert "--cameras none" in text
