@@ -7,7 +7,6 @@ that is counted apart from the injected faults, because it says something about 
 driver under test.
 """
 
-import os
 import select
 import threading
 import time
@@ -22,6 +21,7 @@ from lerobot_env_koch.bench.faults import FaultPlan
 from lerobot_env_koch.bench.instructions import Responder
 from lerobot_env_koch.bench.latency_timer import LatencyTimer
 from lerobot_env_koch.bench.port import VirtualPort
+from lerobot_env_koch.bench.priority import prefer_this_thread
 from lerobot_env_koch.bench.protocol import Instruction, Packet, PacketParser
 from lerobot_env_koch.bench.servo import Servo
 from lerobot_env_koch.bench.trace import TraceWriter
@@ -365,14 +365,3 @@ class VirtualBus:
         self.stats.n_stalls += 1
         self.stats.max_stall_ms = max(self.stats.max_stall_ms, ms)
         self._late_log.append((now, ms))
-
-
-def prefer_this_thread() -> None:
-    """Let the calling thread run before other work, where the host allows it."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
-    except (OSError, AttributeError):
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
-        except (OSError, AttributeError):
-            return

@@ -97,7 +97,7 @@ def _run(args: Namespace) -> int:
     if args.show_trace is not None:
         return _show_trace(args)
     from lerobot_env_koch.bench.assembly import Bench
-    from lerobot_env_koch.bench.bus import prefer_this_thread
+    from lerobot_env_koch.bench.priority import prefer_this_thread
 
     try:
         bench = Bench(_config(args))

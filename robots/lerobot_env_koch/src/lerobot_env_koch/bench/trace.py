@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from lerobot_env_koch.bench.fate import Fate
 from lerobot_env_koch.bench.instructions import Reply
+from lerobot_env_koch.bench.priority import prefer_this_thread
 from lerobot_env_koch.bench.protocol import Instruction, Packet, encode
 
 FORMAT: Final = "koch bench trace 1"
@@ -92,6 +93,7 @@ class TraceWriter:
         self._rows.put(row)
 
     def _write(self) -> None:
+        prefer_this_thread()
         while not self._closing.wait(_FLUSH_EVERY_S):
             self._drain()
         self._drain()
