@@ -10,6 +10,7 @@ import json
 import multiprocessing as mp
 import multiprocessing.connection
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ def run_jobs(jobs: Iterable[Job], store: Store, n_workers: int, work_dir: Path, 
                 done = _wait(workers)
                 for worker in done:
                     progress.advance(task)
-                    n_failed += not _collect(worker, store, progress.console)
+                    n_failed += not _collect(worker, store, progress.console, out / "failed")
                     if not progress.console.is_terminal:  # where a bar shows only its end
                         _say(progress.console, progress.tasks[task], worker)
                 progress.refresh()
@@ -182,16 +183,19 @@ def _wait(workers: list[_Worker]) -> list[_Worker]:
     return [worker for worker in running if not worker.child.is_alive()]
 
 
-def _collect(worker: _Worker, store: Store, console: Console) -> bool:
-    """Keep the result of the child that ended; whether there was one."""
+def _collect(worker: _Worker, store: Store, console: Console, failed: Path) -> bool:
+    """Keep the result of the child that ended; whether there was one. If not, its log goes to `failed`."""
     assert worker.job is not None
     assert worker.place is not None
     worker.child.join()
     worker.child = None
     result_file = worker.place.folder / "result.json"
     if not result_file.exists():
-        log = (worker.place.folder / "log.txt").read_text(errors="replace")[-1500:]
-        console.print(f"{worker.job.key} did not measure:\n{log}", markup=False, highlight=False)
+        failed.mkdir(exist_ok=True)
+        log = failed / f"{worker.place.folder.name}.txt"
+        shutil.copy(worker.place.folder / "log.txt", log)
+        end = log.read_text(errors="replace")[-1500:]
+        console.print(f"{worker.job.key} did not measure; {log} ends:\n{end}", markup=False, highlight=False)
         return False
     store.put(worker.job.key, worker.job.settings, json.loads(result_file.read_text()))
     result_file.unlink()
