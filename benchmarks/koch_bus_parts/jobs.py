@@ -161,10 +161,10 @@ def _child(job: Job, place: Place) -> None:
     reopen_streams()
 
     def measure() -> None:
-        preferred, start = prefer_this_process(), time.monotonic()
+        priority, start = prefer_this_process(), time.monotonic()
         result = job.work(place)
         seconds = round(time.monotonic() - start, 2)
-        result |= {"seconds": seconds, "preferred": preferred, "load": os.getloadavg()[0]}
+        result |= {"seconds": seconds, "priority": priority, "load": os.getloadavg()[0]}
         part = place.folder / "result.part"
         part.write_text(json.dumps(result))
         part.replace(place.folder / "result.json")
