@@ -157,7 +157,7 @@ def _saved(root: Path) -> tuple[int, int]:
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """Figures of one case and contestant."""
     aborted = [result for result in results if result["aborted"]]
-    frames = [result["n_frames"] for result in aborted]
+    frames = [result["n_frames"] for result in aborted if result["phase"] == "recording"]
     errors = sorted({result["error"] for result in aborted})
     n_frames = sum(result["n_frames"] for result in results)
     return {

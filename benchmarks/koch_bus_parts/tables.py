@@ -233,7 +233,9 @@ def _reads(part: dict[str, Any]) -> str:
         for mode in reads.MODES
     ]
     header = ["fault", "instruction", "reads", "round trip ms, p50 / p99 / max"]
-    title = "e. One read of six positions, our driver (a loss takes one packet: with Fast Sync Read, all six)"
+    title = (
+        "e. One read of six positions, our driver (in a Fast Sync Read a lost part silences those behind it)"
+    )
     return f"**{title}**\n\n" + table(header, rows)
 
 
