@@ -9,7 +9,7 @@ from lerobot_robot_koch.config_koch_leader import RobustKochLeaderConfig
 
 
 class RobustKochLeader(KochLeader):
-    """Stock Koch leader on a bus with retries.
+    """Stock Koch leader on a robust bus.
 
     Args:
         config (`RobustKochLeaderConfig`): Its configuration.
@@ -20,6 +20,14 @@ class RobustKochLeader(KochLeader):
     def __init__(self, config: RobustKochLeaderConfig) -> None:
         super().__init__(config)
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(
-            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
-        )
+        self.bus = RobustDynamixelBus.replacing(stock_bus, config, self.name)
+
+    def get_action(self) -> dict[str, float]:
+        """Joint positions, each at most `max_stale_ms` old; see `KochLeader.get_action`.
+
+        Raises:
+            BusLostError: The arm does not answer.
+        """
+        with self.bus.tolerating_loss():
+            action: dict[str, float] = super().get_action()
+        return action
