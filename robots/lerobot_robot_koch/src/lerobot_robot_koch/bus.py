@@ -142,7 +142,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         found: dict[int, int] = {}
         n_rounds = 0
         # In rounds over all motors: the time to outlast a fault passes once, not once for each motor.
-        for n_rounds in self._rounds(self.fields.num_read_retries):
+        for n_round in self._rounds(self.fields.num_read_retries):
+            n_rounds = n_round
             for id_ in self.ids:
                 if id_ not in found and (model := self._ping_once(id_)) is not None:
                     found[id_] = model
@@ -249,7 +250,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         id_ = self._get_motor_id(motor)
         self.counts.n_reads += 1
         start_s, n_tries, model = time.monotonic(), 0, None
-        for n_tries in self._rounds(max(num_retry, self.fields.num_read_retries)):
+        for n_try in self._rounds(max(num_retry, self.fields.num_read_retries)):
+            n_tries = n_try
             model = self._ping_once(id_)
             if model is not None:
                 break
@@ -365,7 +367,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         data = bytes(self._serialize_data(value, length))
         start_s, n_tries = time.monotonic(), 0
         reply: Reply | None = None
-        for n_tries in self._rounds(max(num_retry, self.fields.num_write_retries)):
+        for n_try in self._rounds(max(num_retry, self.fields.num_write_retries)):
+            n_tries = n_try
             reply = self._write_once(motor_id, addr, data)
             if reply is not None:
                 break

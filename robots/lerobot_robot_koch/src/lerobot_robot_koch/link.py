@@ -282,11 +282,11 @@ class Exchange:
         # All parts of a fast reply come in one packet, about as soon as one ordinary reply.
         n_expected = 1 if fast_request else len(asked)
         until_s = time.monotonic() + self._wire_s(len(asked)) + link.round_trip.timeout(n_expected)
-        self._collect(asked, min(until_s, deadline_s))
+        gap_s = self._collect(asked, min(until_s, deadline_s))
         if not self.missing:
             if self.n_tries == 1:
                 elapsed = time.monotonic() - self.started_s - self._wire_s(len(asked))
-                link.round_trip.succeeded(n_expected, max(elapsed, 0.0))
+                link.round_trip.succeeded(n_expected, max(elapsed, 0.0), gap_s)
             return True
         link.counts.n_missed += len(self.missing)
         link.note_unanswered()
@@ -298,21 +298,31 @@ class Exchange:
         """Time the bytes of `n` replies take on the line at least, at ten bits a byte."""
         return n * reply_bytes(self._n_data) * 10 / float(self._link.port.baudrate)
 
-    def _collect(self, asked: list[int], until_s: float) -> None:
-        """Take replies until all or the last one asked has answered, or time is over."""
+    def _collect(self, asked: list[int], until_s: float) -> float | None:
+        """Take replies until all or the last one asked has answered, the line falls silent, or time is over.
+
+        Returns:
+            `float | None`: The longest silence after the first byte, in seconds; `None` if all came at once.
+        """
         link, damaged_before = self._link, self._parser.n_damaged
-        while link.wait_readable(until_s):
+        last_s, longest_s = 0.0, None
+        while link.wait_readable(min(until_s, last_s + link.round_trip.gap()) if last_s else until_s):
+            now_s = time.monotonic()
+            if last_s:
+                longest_s = max(longest_s or 0.0, now_s - last_s)
+            last_s = now_s
             for reply in self._parser.feed(link.receive()):
                 self._take(reply)
             # Servos answer in the order asked: behind the last one's reply there is nothing to wait for.
             if not self.missing or asked[-1] not in self.missing:
                 break
-            if time.monotonic() >= until_s:
+            if now_s >= until_s:
                 break  # a line that only makes noise is readable for ever
         else:
             for reply in self._parser.flush():
                 self._take(reply)
         link.counts.n_damaged += self._parser.n_damaged - damaged_before
+        return longest_s
 
     def _take(self, reply: Reply) -> None:
         counts, code = self._link.counts, code_of(reply.error)

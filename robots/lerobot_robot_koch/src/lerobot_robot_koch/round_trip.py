@@ -9,8 +9,9 @@ from typing import Final
 
 _MEAN_GAIN: Final = 1 / 8
 _DEVIATION_GAIN: Final = 1 / 4
-_MIN_MARGIN_S: Final = 0.003
-"""A host that is busy for a moment is no lost packet."""
+_MIN_MARGIN_S: Final = 0.002
+"""USB delivers once a millisecond; a program that is held up itself finds the bytes waiting."""
+_GAP_DECAY: Final = 0.95
 _FIRST_TIMEOUT_S: Final = 0.034
 """What dynamixel-sdk waits beyond the bytes: twice an FTDI chip's 16 ms, and 2 ms."""
 _MAX_BACKOFF: Final = 16
@@ -19,18 +20,26 @@ _MAX_BACKOFF: Final = 16
 class RoundTrip:
     """Estimate of the time from a request to the last of `n` replies.
 
-    Each `n` has an estimate of its own; one that was never seen is taken from the nearest that was, in
-    proportion.
+    Each `n` has an estimate of its own; one that was never seen is taken from those that were.
     """
 
     def __init__(self) -> None:
         self._mean: dict[int, float] = {}
         self._deviation: dict[int, float] = {}
+        self._gap: float | None = None
         self._backoff = 1
 
-    def succeeded(self, n: int, seconds: float) -> None:
-        """All `n` servos answered the first request, the last after `seconds`."""
+    def succeeded(self, n: int, seconds: float, gap_s: float | None = None) -> None:
+        """All `n` servos answered the first request.
+
+        Args:
+            n (`int`): Servos asked.
+            seconds (`float`): Time until the last had answered.
+            gap_s (`float | None`, *optional*): Longest silence between the first byte and the last.
+        """
         self._backoff = 1
+        if gap_s is not None:
+            self._gap = max(gap_s, (self._gap or 0.0) * _GAP_DECAY)
         if n not in self._mean:
             self._mean[n], self._deviation[n] = seconds, seconds / 2
             return
@@ -44,12 +53,17 @@ class RoundTrip:
 
     def mean(self, n: int) -> float | None:
         """Expected time for `n` replies, in seconds; `None` before the first one."""
+        known = sorted(self._mean)
+        if not known:
+            return None
         if n in self._mean:
             return self._mean[n]
-        if not self._mean:
-            return None
-        nearest = min(self._mean, key=lambda known: abs(known - n))
-        return self._mean[nearest] * max(n / nearest, 1.0)
+        if len(known) == 1:
+            return self._mean[known[0]] * max(n / known[0], 1.0)
+        # A line through the nearest known numbers of servos: a fixed delay, and one for each servo.
+        low, high = sorted(sorted(known, key=lambda k: abs(k - n))[:2])
+        slope = (self._mean[high] - self._mean[low]) / (high - low)
+        return max(self._mean[low] + slope * (n - low), min(self._mean.values()))
 
     def timeout(self, n: int) -> float:
         """How long to wait for `n` replies before asking again, in seconds."""
@@ -58,3 +72,9 @@ class RoundTrip:
             return _FIRST_TIMEOUT_S
         margin = max(4 * self._deviation.get(n, 0.0), _MIN_MARGIN_S)
         return (mean + margin) * self._backoff
+
+    def gap(self) -> float:
+        """Silence after the first byte that means that no more will come, in seconds."""
+        if self._gap is None:
+            return _FIRST_TIMEOUT_S
+        return max(2 * self._gap, _MIN_MARGIN_S) * self._backoff
