@@ -381,6 +381,61 @@ def test_a_motor_the_arm_does_not_have_is_noted(start_bench, capsys):
     assert {f["kind"] for f in bus["findings"]} >= {"missing", "stranger"}
 
 
+@pytest.mark.parametrize("arm", ["follower", "leader"])
+def test_with_an_id_the_calibration_is_checked_too(start_bench, capsys, tmp_path, arm):
+    bench = start_bench()
+    role = {"follower": "robot", "leader": "teleop"}[arm]
+    words = [f"--{role}.id=me", f"--{role}.calibration_dir={tmp_path}"]
+
+    def calibration_findings() -> dict[str, str]:
+        _, bus = doctor(capsys, bench, arm, *words)
+        messages: dict[str, str] = {}
+        for f in bus["findings"]:
+            if f["kind"] == "calibration":
+                messages[f["where"]] = messages.get(f["where"], "") + f["message"] + "\n"
+        return messages
+
+    assert "there is no calibration file" in calibration_findings()["calibration"]
+    entries = {}
+    for i, servo in enumerate(bench.arms[arm].servos):
+        servo.set("Homing_Offset", 2047 - servo.to_present(servo._shaft().ticks))
+        entries[joint_of(i + 1)] = {
+            "id": i + 1,
+            "drive_mode": servo.get("Drive_Mode"),
+            "homing_offset": servo.get("Homing_Offset"),
+            "range_min": servo.get("Min_Position_Limit"),
+            "range_max": servo.get("Max_Position_Limit"),
+        }
+    path = tmp_path / "me.json"
+    path.write_text(json.dumps(entries))
+    assert calibration_findings() == {}
+    entries["gripper"]["homing_offset"] += 1
+    entries["wrist_flex"]["homing_offset"] -= 4096
+    bench.arms[arm].servos[3].set("Homing_Offset", entries["wrist_flex"]["homing_offset"])
+    path.write_text(json.dumps(entries))
+    found = calibration_findings()
+    assert "`homing_offset` is" in found["gripper"]
+    assert "a whole turn off" in found["wrist_flex"]
+    path.write_text("{")
+    assert "is not a calibration file" in calibration_findings()["calibration"]
+
+
+def test_the_calibration_file_is_where_lerobot_keeps_it(monkeypatch, tmp_path):
+    code = (
+        "from lerobot.utils.constants import HF_LEROBOT_CALIBRATION as home, ROBOTS, TELEOPERATORS\n"
+        "from lerobot_robot_koch.doctor.calibration import calibration_path as path\n"
+        "assert path('koch_follower', 'me') == home / ROBOTS / 'koch_follower' / 'me.json', home\n"
+        "assert path('koch_leader', 'me') == home / TELEOPERATORS / 'koch_leader' / 'me.json', home\n"
+    )
+    for variables in (
+        {},
+        {"HF_LEROBOT_HOME": str(tmp_path)},
+        {"HF_LEROBOT_CALIBRATION": str(tmp_path / "c")},
+    ):
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_LEROBOT")}
+        subprocess.run([sys.executable, "-c", code], env=kept | variables, check=True)
+
+
 def test_progress_ends_at_one(start_bench):
     bench = start_bench()
     told: list[float] = []
@@ -407,7 +462,7 @@ def test_what_is_missing_is_one_clear_line(capsys, words, message):
 def test_the_table_is_for_people(start_bench, capsys):
     bench = start_bench()
     port = bench.ready()["ports"]["follower"]
-    main(["doctor", "--robot.type=koch_follower", f"--robot.port={port}", "--robot.id=me", "--seconds=1"])
+    main(["doctor", "--robot.type=koch_follower", f"--robot.port={port}", "--seconds=1"])
     text = capsys.readouterr().out
     for words in ("koch_follower on", "elbow_flex", "xl330-m288", "12.0", "fast sync read: p50", "problem"):
         assert words in text, words

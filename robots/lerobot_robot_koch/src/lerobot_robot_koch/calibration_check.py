@@ -9,9 +9,7 @@ the turns are forgotten. So a joint whose range crosses the encoder's zero can c
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
-
-from lerobot.motors import MotorCalibration
+from typing import Final, Literal, Protocol
 
 TICKS_PER_TURN: Final = 4096
 FULL_TURN_JOINTS: Final = ("shoulder_pan", "wrist_roll")
@@ -41,6 +39,30 @@ FAR_TICKS: Final = 512
 
 _HALF_TURN: Final = TICKS_PER_TURN // 2
 _DRIVE_MODES: Final = 13  # largest value the register takes; bit 0 is the direction
+
+
+class Entry(Protocol):
+    """One joint of a calibration: LeRobot's `MotorCalibration`, which takes seconds to import."""
+
+    @property
+    def id(self) -> int:
+        """Motor id."""
+
+    @property
+    def drive_mode(self) -> int:
+        """Register `Drive_Mode`: 1 for an inverted joint."""
+
+    @property
+    def homing_offset(self) -> int:
+        """Register `Homing_Offset`, in ticks."""
+
+    @property
+    def range_min(self) -> int:
+        """Lower end of the range, in ticks."""
+
+    @property
+    def range_max(self) -> int:
+        """Upper end of the range, in ticks."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +107,14 @@ def errors(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def check_file(
-    calibration: Mapping[str, MotorCalibration],
+    calibration: Mapping[str, Entry],
     ids: Mapping[str, int],
     drive_mode: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """What the numbers of a calibration tell by themselves.
 
     Args:
-        calibration (`Mapping[str, MotorCalibration]`): Calibration by joint, as loaded or just made.
+        calibration (`Mapping[str, Entry]`): Calibration by joint, as loaded or just made.
         ids (`Mapping[str, int]`): The arm's joints and their motor ids.
         drive_mode (`Mapping[str, int]`, *optional*): The config's field: direction of the joints it names.
 
@@ -123,15 +145,15 @@ def check_file(
 
 
 def check_motors(
-    calibration: Mapping[str, MotorCalibration],
-    in_motors: Mapping[str, MotorCalibration],
+    calibration: Mapping[str, Entry],
+    in_motors: Mapping[str, Entry],
     positions: Mapping[str, int],
 ) -> list[Finding]:
     """What the motors say about a calibration whose own numbers are good.
 
     Args:
-        calibration (`Mapping[str, MotorCalibration]`): Calibration by joint.
-        in_motors (`Mapping[str, MotorCalibration]`): The same registers as the motors hold them.
+        calibration (`Mapping[str, Entry]`): Calibration by joint.
+        in_motors (`Mapping[str, Entry]`): The same registers as the motors hold them.
         positions (`Mapping[str, int]`): `Present_Position` of each joint in ticks.
 
     Returns:
@@ -149,7 +171,7 @@ def check_motors(
     return findings
 
 
-def check_limits(calibration: Mapping[str, MotorCalibration]) -> list[Finding]:
+def check_limits(calibration: Mapping[str, Entry]) -> list[Finding]:
     """Ranges that a motor's limit registers would refuse; they must be found before anything is written."""
     return [finding for joint, entry in calibration.items() for finding in _about_limits(joint, entry)]
 
@@ -157,7 +179,7 @@ def check_limits(calibration: Mapping[str, MotorCalibration]) -> list[Finding]:
 # --- one rule each
 
 
-def _about_identity(joint: str, entry: MotorCalibration, id_: int) -> Iterator[Finding]:
+def _about_identity(joint: str, entry: Entry, id_: int) -> Iterator[Finding]:
     if entry.id != id_:
         yield Finding(
             "error",
@@ -167,7 +189,7 @@ def _about_identity(joint: str, entry: MotorCalibration, id_: int) -> Iterator[F
         )
 
 
-def _about_direction(joint: str, entry: MotorCalibration, wanted: int | None) -> Iterator[Finding]:
+def _about_direction(joint: str, entry: Entry, wanted: int | None) -> Iterator[Finding]:
     mode = entry.drive_mode
     if not 0 <= mode <= _DRIVE_MODES:
         yield Finding(
@@ -190,7 +212,7 @@ def _about_direction(joint: str, entry: MotorCalibration, wanted: int | None) ->
         )
 
 
-def _about_homing(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
+def _about_homing(joint: str, entry: Entry) -> Iterator[Finding]:
     offset = entry.homing_offset
     if abs(offset) > MAX_HOMING_OFFSET:
         yield Finding(
@@ -201,7 +223,7 @@ def _about_homing(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
         )
 
 
-def _about_limits(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
+def _about_limits(joint: str, entry: Entry) -> Iterator[Finding]:
     low, high = entry.range_min, entry.range_max
     if min(low, high) < 0 or max(low, high) > MAX_LIMIT:
         yield Finding(
@@ -213,7 +235,7 @@ def _about_limits(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
         )
 
 
-def _about_range(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
+def _about_range(joint: str, entry: Entry) -> Iterator[Finding]:
     low, high = entry.range_min, entry.range_max
     span = high - low
     if span <= 0:
@@ -241,7 +263,7 @@ def _about_range(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
         yield from _about_wrapping(joint, entry)
 
 
-def _about_wrapping(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
+def _about_wrapping(joint: str, entry: Entry) -> Iterator[Finding]:
     """A range across the encoder's zero, or on another turn than the one after power-up."""
     if abs(entry.homing_offset) > MAX_HOMING_OFFSET:
         return
@@ -276,7 +298,7 @@ def _about_wrapping(joint: str, entry: MotorCalibration) -> Iterator[Finding]:
             )
 
 
-def _about_turns(joint: str, entry: MotorCalibration, encoder: int) -> Iterator[Finding]:
+def _about_turns(joint: str, entry: Entry, encoder: int) -> Iterator[Finding]:
     """An offset made while the encoder had counted turns, which it forgets with the power."""
     turns = encoder // TICKS_PER_TURN
     # After power-up the encoder counts from 0 up, in an inverted servo from 0 down.
@@ -290,7 +312,7 @@ def _about_turns(joint: str, entry: MotorCalibration, encoder: int) -> Iterator[
         )
 
 
-def _about_mismatch(joint: str, entry: MotorCalibration, motor: MotorCalibration) -> Iterator[Finding]:
+def _about_mismatch(joint: str, entry: Entry, motor: Entry) -> Iterator[Finding]:
     use_file = "run `lerobot-calibrate` and press ENTER to write the file to the motors, or calibrate again"
     for name, level in (
         ("drive_mode", "error"),
@@ -309,7 +331,7 @@ def _about_mismatch(joint: str, entry: MotorCalibration, motor: MotorCalibration
             )
 
 
-def _about_position(joint: str, entry: MotorCalibration, position: int) -> Iterator[Finding]:
+def _about_position(joint: str, entry: Entry, position: int) -> Iterator[Finding]:
     low, high = entry.range_min, entry.range_max
     outside = max(low - position, position - high)
     if outside <= LOOSE_TICKS:

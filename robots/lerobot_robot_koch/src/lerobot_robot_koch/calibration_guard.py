@@ -106,7 +106,7 @@ class CalibrationGuard:
             if isinstance(error, EOFError):
                 raise self._nobody_to_ask() from None
             raise
-        self._raise_errors(self._file_findings())
+        self._raise_errors(self._findings())
         self._refused = ()
 
     def configure(self) -> None:
@@ -115,9 +115,7 @@ class CalibrationGuard:
         Raises:
             CalibrationError: The arm must not be driven with this calibration.
         """
-        findings = self._file_findings()
-        if not errors(findings) and self.calibration:
-            findings += check_motors(self.calibration, self.bus.read_calibration(), self._positions())
+        findings = self._findings()
         if errors(findings) and not self._asks:
             self._refused = tuple(errors(findings))
             logger.error(
@@ -139,6 +137,13 @@ class CalibrationGuard:
             raise self._error(self._refused)
 
     # --- inside
+
+    def _findings(self) -> list[Finding]:
+        """About file, motors and pose; without the last two when the file's numbers are bad already."""
+        findings = self._file_findings()
+        if not errors(findings) and self.calibration:
+            findings += check_motors(self.calibration, self.bus.read_calibration(), self._positions())
+        return findings
 
     def _file_findings(self) -> list[Finding]:
         if self._unreadable is not None:

@@ -25,9 +25,8 @@ def _configure(parser: ArgumentParser) -> None:
     for role, type_ in _ARMS.items():
         group.add_argument(f"--{role}.type", choices=(type_, f"{type_}_stock"), help="as for the stock CLIs")
         group.add_argument(f"--{role}.port", metavar="PORT", help="its serial port")
-        group.add_argument(
-            f"--{role}.id", metavar="ID", help="not used; taken so that a stock CLI's words fit"
-        )
+        group.add_argument(f"--{role}.id", metavar="ID", help="its name: then its calibration is checked too")
+        group.add_argument(f"--{role}.calibration_dir", metavar="DIR", help="where that is, if not as usual")
     group.add_argument(
         "--seconds", type=float, default=_SECONDS, help=f"time for each arm (default {_SECONDS:g})"
     )
@@ -48,8 +47,9 @@ def _run(args: Namespace) -> int:
 
     if not 1 <= args.seconds <= 600:
         raise CommandError(f"--seconds is {args.seconds:g}", "give 1 to 600; the default is 5")
-    arms = [_arm(args, role) for role in _ARMS if _given(args, role)]
-    results = [_examine(arm, port, args.seconds) for arm, port in arms]
+    # All words are looked at before any bus.
+    arms = {role: _arm(args, role) for role in _ARMS if _given(args, role)}
+    results = [_examine(args, role, arm, port) for role, (arm, port) in arms.items()]
     ok = all(is_ok(findings) for _, findings in results)
     if args.json:
         write_json({"ok": ok, "buses": [as_json(report, findings) for report, findings in results]})
@@ -73,21 +73,24 @@ def _arm(args: Namespace, role: str) -> tuple[str, str]:
     return _ARMS[role], port
 
 
-def _examine(arm: str, port: str, seconds: float) -> "tuple[BusReport, list[BusFinding]]":
+def _examine(args: Namespace, role: str, arm: str, port: str) -> "tuple[BusReport, list[BusFinding]]":
     from lerobot_ext.cli.look import progress
     from lerobot_robot_koch.doctor.adapter import other_programs
+    from lerobot_robot_koch.doctor.calibration import about_calibration, calibration_path
     from lerobot_robot_koch.doctor.conclude import conclude
     from lerobot_robot_koch.doctor.measure import measure
     from lerobot_robot_koch.doctor.raw_bus import RawBus
 
+    id_, folder = getattr(args, f"{role}.id"), getattr(args, f"{role}.calibration_dir")
+    path = calibration_path(arm, id_, folder) if id_ else None
     others = other_programs(port)
     if others:
         # Two readers of one port steal each other's answers; this one would end the other's recording.
         raise CommandError(f"port {port!r} is in use by {', '.join(others)}", "end that program first")
     with RawBus(port) as bus, progress() as bar:
         task = bar.add_task(f"Listening to {arm} on {port}", total=100)
-        report = measure(arm, bus, seconds, lambda share: bar.update(task, completed=round(100 * share)))
-    return report, conclude(report)
+        report = measure(arm, bus, args.seconds, lambda share: bar.update(task, completed=round(100 * share)))
+    return report, conclude(report, about_calibration(report, path) if path else [])
 
 
 CHECK = DoctorCheck(name="koch", configure=_configure, applies=_applies, run=_run)

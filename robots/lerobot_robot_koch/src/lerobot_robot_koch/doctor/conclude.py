@@ -46,8 +46,13 @@ class BusFinding:
     remedy: str
 
 
-def conclude(report: BusReport) -> list[BusFinding]:
-    """All findings about a bus, problems first."""
+def conclude(report: BusReport, more: Sequence[BusFinding] = ()) -> list[BusFinding]:
+    """All findings about a bus, problems first.
+
+    Args:
+        report (`BusReport`): What was measured.
+        more (`Sequence[BusFinding]`, *optional*): Findings of others, to be sorted in.
+    """
     findings = list(_about_presence(report))
     for motor in report.present:
         findings += _about_model(report.arm, motor)
@@ -59,7 +64,7 @@ def conclude(report: BusReport) -> list[BusFinding]:
     findings += _about_loss(report.present)
     findings += _about_latency(report)
     findings += _about_fast_sync_read(report)
-    return sorted(findings, key=lambda finding: finding.level != "problem")
+    return sorted([*findings, *more], key=lambda finding: finding.level != "problem")
 
 
 def _problem(kind: str, where: str, message: str, remedy: str) -> BusFinding:

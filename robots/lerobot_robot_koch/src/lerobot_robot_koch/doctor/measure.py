@@ -18,13 +18,17 @@ _PRESENT_POSITION: Final = (132, 4)
 _N_SYNC: Final = 150
 # Registers by block: (address, length), then name -> (address, length).
 _BLOCKS: Final = {
-    (6, 30): {
+    (6, 26): {
         "firmware": (6, 1),
         "return_delay": (9, 1),
+        "drive_mode": (10, 1),
         "operating_mode": (11, 1),
+        "homing_offset": (20, 4),
         "temperature_limit": (31, 1),
     },
+    (48, 8): {"range_max": (48, 4), "range_min": (52, 4)},
     (64, 7): {"torque": (64, 1), "status_return_level": (68, 1), "hardware_error": (70, 1)},
+    (132, 4): {"position": (132, 4)},
     (144, 3): {"decivolts": (144, 2), "temperature": (146, 1)},
 }
 
@@ -192,7 +196,7 @@ def _identify(bus: RawBus, id_: int, tell: Callable[[], None]) -> MotorReport:
         if answer.ok:
             for name, (address, size) in registers.items():
                 raw = answer.data[address - begin : address - begin + size]
-                motor.registers[name] = int.from_bytes(raw, "little")
+                motor.registers[name] = int.from_bytes(raw, "little", signed=size == 4)
     return motor
 
 
