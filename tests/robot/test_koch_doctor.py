@@ -420,6 +420,7 @@ def test_with_an_id_the_calibration_is_checked_too(start_bench, capsys, tmp_path
     assert "is not a calibration file" in calibration_findings()["calibration"]
 
 
+@pytest.mark.slow
 def test_the_calibration_file_is_where_lerobot_keeps_it(monkeypatch, tmp_path):
     code = (
         "from lerobot.utils.constants import HF_LEROBOT_CALIBRATION as home, ROBOTS, TELEOPERATORS\n"

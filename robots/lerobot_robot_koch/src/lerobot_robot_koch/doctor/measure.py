@@ -9,13 +9,17 @@ from typing import Final
 from lerobot_robot_koch.config_bus import JOINTS
 from lerobot_robot_koch.doctor.adapter import Adapter, describe_adapter
 from lerobot_robot_koch.doctor.expected import BAUD_RATE, OTHER_BAUD_RATES
-from lerobot_robot_koch.doctor.raw_bus import Answer, RawBus, knows_fast_sync_read
+from lerobot_robot_koch.doctor.raw_bus import PATIENCE_MS, Answer, RawBus, knows_fast_sync_read
 
 IDS: Final = tuple(range(1, len(JOINTS) + 1))
 _N_TRIES: Final = 6
 """Tries for what is asked once: at 5 % loss each way a motor is then overlooked once in a million times."""
 _PRESENT_POSITION: Final = (132, 4)
 _N_SYNC: Final = 150
+_N_WARM_UP: Final = 10
+_PATIENCE: Final = 3
+_MIN_PATIENCE_MS: Final = 12.0
+"""A host that is busy for a moment is no lost answer."""
 # Registers by block: (address, length), then name -> (address, length).
 _BLOCKS: Final = {
     (6, 26): {
@@ -226,11 +230,16 @@ def _read_in_turn(
     """Read each motor's position in turn until the time is over, at least a few times."""
     end = time.monotonic() + seconds
     n_rounds = 0
-    while time.monotonic() < end or n_rounds < 10:
+    while time.monotonic() < end or n_rounds < _N_WARM_UP:
         for motor in motors:
             motor.reads.add(bus.read(motor.id, *_PRESENT_POSITION))
         n_rounds += 1
         tell()
+        if n_rounds == _N_WARM_UP:
+            # A lost answer costs the whole wait: as short as this bus allows, it leaves time for more reads.
+            slowest = max((ms for motor in motors for ms in motor.reads.ms), default=PATIENCE_MS)
+            bus.set_patience(max(_PATIENCE * slowest, _MIN_PATIENCE_MS))
+    bus.set_patience(PATIENCE_MS)
 
 
 def _sync_read(

@@ -27,6 +27,8 @@ _GONE: Final = (OSError, serial.SerialException, _TermiosError, TypeError)
 _READ_WAIT_S: Final = 0.001
 _SETTLE_S: Final = 0.01
 BROADCAST_ID: Final = 254
+PATIENCE_MS: Final = 34.0
+"""What dynamixel-sdk waits for an answer beyond its bytes' own time."""
 
 
 class Answer(NamedTuple):
@@ -52,6 +54,12 @@ class Answer(NamedTuple):
 
 class _Port(dxl.PortHandler):  # type: ignore[misc]
     """The SDK's port, which forgets old input before each request and waits without keeping a core busy."""
+
+    patience_ms = PATIENCE_MS
+
+    def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
+        super().setPacketTimeout(packet_length)
+        self.packet_timeout += self.patience_ms - PATIENCE_MS
 
     def clearPort(self) -> None:  # noqa: N802 - the SDK's name
         self.ser.reset_input_buffer()
@@ -93,6 +101,10 @@ class RawBus:
             self._handler.closePort()
         except _GONE:  # pulled out meanwhile
             return
+
+    def set_patience(self, ms: float) -> None:
+        """Wait this long for an answer, beyond its bytes' own time; not longer than the SDK does."""
+        self._handler.patience_ms = min(ms, PATIENCE_MS)
 
     def set_baud_rate(self, baud_rate: int) -> None:
         """Go on at another speed."""
