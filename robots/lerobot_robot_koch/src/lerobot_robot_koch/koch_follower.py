@@ -9,15 +9,16 @@ from typing import Any
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.robots.koch_follower import KochFollower
 
-from lerobot_robot_koch.bus import RobustDynamixelBus
+from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
+from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
 from lerobot_robot_koch.losses import lost_since
 from lerobot_robot_koch.tracker import Tracker
 
 logger = logging.getLogger(__name__)
 
 
-class RobustKochFollower(KochFollower):
+class RobustKochFollower(CalibrationGuard, KochFollower):
     """Stock Koch follower on a robust bus, with an optional object tracker.
 
     Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot
@@ -33,7 +34,8 @@ class RobustKochFollower(KochFollower):
         super().__init__(config)
         # The port is not open yet, so the bus can still be exchanged.
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(stock_bus, config, self.name)
+        self.bus = DirectedBus.replacing(stock_bus, config, self.name)
+        self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
         self._connected_s = 0.0
         self.tracker = Tracker(config.tracker) if config.tracker is not None else None
 
@@ -48,6 +50,7 @@ class RobustKochFollower(KochFollower):
 
         Raises:
             ConnectionError: Port, motors or tracker cannot be reached; the message says what to check.
+            CalibrationError: The arm must not be driven with this calibration; the message says why.
         """
         if self.tracker is not None:
             # First, because it moves nothing: a missing tracker should not leave an arm under torque.
@@ -66,6 +69,7 @@ class RobustKochFollower(KochFollower):
             BusLostError: The arm does not answer.
             TimeoutError: The tracker's last values are older than its `max_age_s`.
         """
+        self.require_calibration()
         with self.bus.tolerating_loss():
             observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
@@ -78,6 +82,7 @@ class RobustKochFollower(KochFollower):
         Values of the tracker are left out: `lerobot-rollout` sends its first observation back as an action to
         return to where the arm was, tracked objects included.
         """
+        self.require_calibration()
         tracked = self.tracker.features if self.tracker is not None else {}
         with self.bus.tolerating_loss():
             sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})

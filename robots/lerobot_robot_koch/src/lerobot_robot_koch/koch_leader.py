@@ -4,11 +4,12 @@
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.teleoperators.koch_leader import KochLeader
 
-from lerobot_robot_koch.bus import RobustDynamixelBus
+from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_leader import RobustKochLeaderConfig
+from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
 
 
-class RobustKochLeader(KochLeader):
+class RobustKochLeader(CalibrationGuard, KochLeader):
     """Stock Koch leader on a robust bus.
 
     Args:
@@ -20,7 +21,8 @@ class RobustKochLeader(KochLeader):
     def __init__(self, config: RobustKochLeaderConfig) -> None:
         super().__init__(config)
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(stock_bus, config, self.name)
+        self.bus = DirectedBus.replacing(stock_bus, config, self.name)
+        self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
 
     def get_action(self) -> dict[str, float]:
         """Joint positions, each at most `max_stale_ms` old; see `KochLeader.get_action`.
@@ -28,6 +30,7 @@ class RobustKochLeader(KochLeader):
         Raises:
             BusLostError: The arm does not answer.
         """
+        self.require_calibration()
         with self.bus.tolerating_loss():
             action: dict[str, float] = super().get_action()
         return action
