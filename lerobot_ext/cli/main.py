@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130
 KNOWN_PROVIDERS = {
     "sim": "lerobot_env_koch",
     "demos": "lerobot_env_koch",
+    "relax": "lerobot_robot_koch",
     "quickstart": "lerobot_ext[quickstart]",
 }
 

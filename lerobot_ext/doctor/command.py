@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from lerobot_ext.cli.command import Command
 from lerobot_ext.cli.look import add_json_option
+from lerobot_ext.doctor.extension import add_options, load_checks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,14 @@ def _run_plugins(args: Namespace) -> int:
 
 
 def _run_doctor(args: Namespace) -> int:
+    """Examine what the options name, else the plugins."""
+    asked_for = [check for check in load_checks() if check.applies(args)]
+    if asked_for:
+        return max(check.run(args) for check in asked_for)
+    return _examine_plugins(args)
+
+
+def _examine_plugins(args: Namespace) -> int:
     """Report; 1 when there is a problem."""
     from lerobot_ext.cli.look import console, write_json
 
@@ -80,6 +89,11 @@ def _configure(parser: ArgumentParser) -> None:
     add_json_option(parser)
 
 
+def _configure_doctor(parser: ArgumentParser) -> None:
+    add_json_option(parser)
+    add_options(parser, load_checks())
+
+
 PLUGINS = Command(
     name="plugins",
     summary="List the installed LeRobot plugins and what each registers.",
@@ -90,8 +104,8 @@ PLUGINS = Command(
 
 DOCTOR = Command(
     name="doctor",
-    summary="Find out why a plugin is missing or broken; exits with 1 on a problem.",
+    summary="Find out why a plugin is missing or broken, or what ails an arm's bus; exits with 1 if so.",
     example="lerobot-ext doctor --json",
-    configure=_configure,
+    configure=_configure_doctor,
     run=_run_doctor,
 )

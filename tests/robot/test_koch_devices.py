@@ -235,7 +235,7 @@ def test_every_seventh_packet_lost_is_survived_for_300_frames(start_bench, caplo
     counts = robot.bus.counts
     robot.disconnect()
     assert counts.n_failed == 0
-    assert counts.n_reads_retried > 200
+    assert counts.n_reads_retried > 50
     assert bench.buses["follower"].faults.counts.dropped > 300
     assert f"{counts.n_reads_retried} of {counts.n_reads} reads" in caplog.text
 
@@ -284,7 +284,8 @@ def test_giving_up_names_port_tries_time_and_what_to_check(start_bench):
         robot.get_observation()
     bench.buses["follower"].faults.set_plan(FaultPlan())
     robot.disconnect()
-    for part in ("Present_Position", "after 2 tries", str(robot.bus.port), " ms", "power", "cable", "baud"):
+    who = "no answer from id 1 (shoulder_pan"
+    for part in ("Present_Position", who, str(robot.bus.port), " ms", "power", "cable", "baud"):
         assert part in str(error.value), part
 
 
@@ -293,7 +294,7 @@ def test_motor_errors_are_not_retried(start_bench):
     robot = calibrated_follower_on(bench)
     robot.connect()
     before = robot.bus.counts.n_writes_retried
-    with pytest.raises(RuntimeError, match="not available to target address"):
+    with pytest.raises(RuntimeError, match=r"elbow_flex.*locked while the torque is on"):
         robot.bus.write("Homing_Offset", "elbow_flex", 3)  # torque is on
     assert robot.bus.counts.n_writes_retried == before
     robot.disconnect()

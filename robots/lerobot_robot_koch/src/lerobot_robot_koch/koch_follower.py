@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--robot.type=koch_follower` builds once this plugin is installed."""
 
+import logging
+import time
 from functools import cached_property
 from typing import Any
 
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.robots.koch_follower import KochFollower
 
-from lerobot_robot_koch.bus import RobustDynamixelBus
+from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
+from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
+from lerobot_robot_koch.losses import lost_since
 from lerobot_robot_koch.tracker import Tracker
 
+logger = logging.getLogger(__name__)
 
-class RobustKochFollower(KochFollower):
-    """Stock Koch follower on a bus with retries, with an optional object tracker.
+
+class RobustKochFollower(CalibrationGuard, KochFollower):
+    """Stock Koch follower on a robust bus, with an optional object tracker.
 
     Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot
     type.
@@ -28,9 +34,9 @@ class RobustKochFollower(KochFollower):
         super().__init__(config)
         # The port is not open yet, so the bus can still be exchanged.
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(
-            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
-        )
+        self.bus = DirectedBus.replacing(stock_bus, config, self.name)
+        self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
+        self._connected_s = 0.0
         self.tracker = Tracker(config.tracker) if config.tracker is not None else None
 
     @cached_property
@@ -44,10 +50,12 @@ class RobustKochFollower(KochFollower):
 
         Raises:
             ConnectionError: Port, motors or tracker cannot be reached; the message says what to check.
+            CalibrationError: The arm must not be driven with this calibration; the message says why.
         """
         if self.tracker is not None:
             # First, because it moves nothing: a missing tracker should not leave an arm under torque.
             self.tracker.connect()
+        self._connected_s = time.monotonic()
         try:
             super().connect(calibrate)
         except BaseException:
@@ -58,10 +66,12 @@ class RobustKochFollower(KochFollower):
         """Joint positions, tracker values, camera frames; see `KochFollower.get_observation`.
 
         Raises:
-            ConnectionError: The arm does not answer.
+            BusLostError: The arm does not answer.
             TimeoutError: The tracker's last values are older than its `max_age_s`.
         """
-        observation: dict[str, Any] = super().get_observation()
+        self.require_calibration()
+        with self.bus.tolerating_loss():
+            observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
             observation.update(self.tracker.read())
         return observation
@@ -72,12 +82,22 @@ class RobustKochFollower(KochFollower):
         Values of the tracker are left out: `lerobot-rollout` sends its first observation back as an action to
         return to where the arm was, tracked objects included.
         """
+        self.require_calibration()
         tracked = self.tracker.features if self.tracker is not None else {}
-        sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
+        with self.bus.tolerating_loss():
+            sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
         return sent
 
     def disconnect(self) -> None:
-        """See `KochFollower.disconnect`."""
+        """See `KochFollower.disconnect`; what happens to the torque after a lost bus, `on_bus_loss` says."""
+        self.bus.keep_torque = self.config.on_bus_loss == "hold" and lost_since(self._connected_s)
+        if self.bus.keep_torque and self.config.disable_torque_on_disconnect:
+            logger.warning(
+                "%s: a bus was lost, the arm HOLDS ITS POSE with the torque on. Support it, then run "
+                "`lerobot-ext relax --port %s`.",
+                self,
+                self.config.port,
+            )
         try:
             super().disconnect()
         finally:

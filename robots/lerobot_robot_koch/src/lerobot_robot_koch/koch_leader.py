@@ -4,12 +4,13 @@
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.teleoperators.koch_leader import KochLeader
 
-from lerobot_robot_koch.bus import RobustDynamixelBus
+from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_leader import RobustKochLeaderConfig
+from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
 
 
-class RobustKochLeader(KochLeader):
-    """Stock Koch leader on a bus with retries.
+class RobustKochLeader(CalibrationGuard, KochLeader):
+    """Stock Koch leader on a robust bus.
 
     Args:
         config (`RobustKochLeaderConfig`): Its configuration.
@@ -20,6 +21,16 @@ class RobustKochLeader(KochLeader):
     def __init__(self, config: RobustKochLeaderConfig) -> None:
         super().__init__(config)
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(
-            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
-        )
+        self.bus = DirectedBus.replacing(stock_bus, config, self.name)
+        self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
+
+    def get_action(self) -> dict[str, float]:
+        """Joint positions, each at most `max_stale_ms` old; see `KochLeader.get_action`.
+
+        Raises:
+            BusLostError: The arm does not answer.
+        """
+        self.require_calibration()
+        with self.bus.tolerating_loss():
+            action: dict[str, float] = super().get_action()
+        return action
