@@ -2,15 +2,12 @@
 """`lerobot-ext repair` after a kill at every moment of a recording: whole episodes, equal to the original."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-sys.path.insert(0, str(Path(__file__).parent))
 from cut_off_recording import LATE_MOMENTS, LENGTHS, MOMENTS, killed, record
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_ext.cli.main import main
 from lerobot_ext.data import episode_journal, writer_hooks

@@ -9,6 +9,8 @@ from lerobot.robots.koch_follower import KochFollower
 
 from lerobot_robot_koch.bus import RobustDynamixelBus
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
+from lerobot_robot_koch.session import connecting, disconnecting
+from lerobot_robot_koch.stale_values import JOURNAL
 from lerobot_robot_koch.tracker import Tracker
 
 
@@ -49,7 +51,8 @@ class RobustKochFollower(KochFollower):
             # First, because it moves nothing: a missing tracker should not leave an arm under torque.
             self.tracker.connect()
         try:
-            super().connect(calibrate)
+            with connecting(self):
+                super().connect(calibrate)
         except BaseException:
             self._close_tracker()
             raise
@@ -61,6 +64,7 @@ class RobustKochFollower(KochFollower):
             ConnectionError: The arm does not answer.
             TimeoutError: The tracker's last values are older than its `max_age_s`.
         """
+        JOURNAL.start_read(self.name)
         observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
             observation.update(self.tracker.read())
@@ -79,7 +83,8 @@ class RobustKochFollower(KochFollower):
     def disconnect(self) -> None:
         """See `KochFollower.disconnect`."""
         try:
-            super().disconnect()
+            with disconnecting(self):
+                super().disconnect()
         finally:
             self._close_tracker()
 
