@@ -101,3 +101,104 @@ def test_kill(tmp_path, originals, kind, moment):
         resumed = assert_first_episodes(root, original, len(LENGTHS))
         assert survey(root).healthy
         assert resumed.meta.episodes["dataset_to_index"][-1] == sum(LENGTHS)
+
+
+# --- the command
+
+
+def test_a_healthy_dataset_is_said_to_be(tmp_path, capsys):
+    root = tmp_path / "set"
+    record(root, "joints")
+    assert repair(root) == 0
+    assert "is healthy: 3 whole episodes, 18 frames" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*backup*"))
+
+
+def test_json(tmp_path, capsys):
+    root = tmp_path / "set"
+    killed(MOMENTS["between rows and video"], lambda: record(root, "video"))
+    assert repair(root, "--dry-run", "--json") == 1
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["episodes"] == 2
+    assert not plan["repaired"]
+    assert {item["path"] for item in plan["findings"]} >= {
+        "data/chunk-000/file-000.parquet",
+        "meta/episodes/chunk-000/file-000.parquet",
+        "meta/journal",
+    }
+    assert repair(root, "--json", "--backup-dir", str(tmp_path / "kept")) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["repaired"]
+    assert Path(done["backup"]).parent == tmp_path / "kept"
+    assert (Path(done["backup"]) / "meta/journal").is_dir()
+
+
+def test_a_repo_id_is_looked_up_and_a_stamped_one_suggested(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_LEROBOT_HOME", str(tmp_path))
+    record(tmp_path / "me/set_20260101_120000", "joints")
+    assert main(["repair", "me/set_20260101_120000"]) == 0
+    assert main(["repair", "me/set"]) == 2
+    assert "did you mean me/set_20260101_120000?" in capsys.readouterr().err
+
+
+def test_a_recording_without_a_saved_episode_cannot_be_saved(tmp_path, capsys):
+    root = tmp_path / "set"
+    from cut_off_recording import Writer, on_call
+
+    killed(lambda: on_call(Writer, "add_frame", 3), lambda: record(root, "joints"))
+    assert repair(root) == 2
+    error = capsys.readouterr().err
+    assert "its recording ended before the first episode was saved" in error
+    assert (root / "meta/info.json").exists()
+
+
+def test_a_stock_recording_without_a_journal_is_explained(tmp_path, capsys):
+    root = tmp_path / "set"
+    episode_journal.stop()
+    killed(MOMENTS["while frames come in"], lambda: record(root, "joints"))
+    assert repair(root) == 2
+    assert "has no row in meta/episodes, and none in a journal" in capsys.readouterr().err
+
+
+def test_the_record_of_stale_values_is_cut(tmp_path, originals):
+    root = tmp_path / "set"
+    killed(MOMENTS["before the journal"], lambda: record(root, "joints"))
+    lines = [json.dumps({"episode_index": n, "frame_index": 1}) for n in (0, 1, 2)]
+    (root / "meta/stale_values.jsonl").write_text("\n".join(lines) + '\n{"episode_in')
+    assert repair(root) == 0
+    assert (root / "meta/stale_values.jsonl").read_text() == "\n".join(lines[:2]) + "\n"
+    assert_first_episodes(root, originals("joints"), 2)
+
+
+def test_a_video_that_stock_copied_halfway_keeps_what_is_whole(tmp_path, originals):
+    """Where the temporary folder is another disk, stock copies the joined video over the old one."""
+    import os
+
+    root = tmp_path / "set"
+    killed(LATE_MOMENTS["before the end"], lambda: record(root, "video"))
+    path = next((root / "videos").rglob("*.mp4"))
+    os.truncate(path, int(path.stat().st_size * 0.75))
+    assert repair(root) == 0
+    assert_first_episodes(root, originals("video"), 2)
+
+
+def test_an_interrupted_repair_can_be_run_again(tmp_path, originals, monkeypatch):
+    from lerobot_ext.repair import mend
+
+    root = tmp_path / "set"
+    killed(MOMENTS["within stats.json"], lambda: record(root, "video"))
+    for name in ("_write_data", "_write_stats", "_write_info", "_remove"):
+        with monkeypatch.context() as patch:
+            patch.setattr(mend, name, lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                repair(root)
+    assert repair(root) == 0
+    assert_first_episodes(root, originals("video"), 2)
+    assert len(list(tmp_path.glob("set.repair-backup-*"))) == 5
+
+
+def test_a_backup_inside_the_dataset_is_refused(tmp_path, capsys):
+    root = tmp_path / "set"
+    killed(MOMENTS["while frames come in"], lambda: record(root, "joints"))
+    assert repair(root, "--backup-dir", str(root / "backup")) == 2
+    assert "is inside the dataset" in capsys.readouterr().err
