@@ -168,6 +168,22 @@ def test_any_rhythm_of_steps_reaches_the_same_state() -> None:
     np.testing.assert_array_equal(states[0], states[2])
 
 
+def test_a_new_scene_leaves_the_arm_as_it_is(world: KochWorld) -> None:
+    torque = np.array([True, False, True, True, True, False])
+    world.set_targets([0.5, 0.2, -0.3, 1.2, 0.4, 0.8])
+    world.set_torque(torque)
+    world.step(0.2)
+    q, q_dot, targets = world.joint_positions, world.joint_velocities, world.targets
+    cube = world.cube_position()
+    world.new_scene("place", np.random.default_rng(7))
+    np.testing.assert_array_equal(world.joint_positions, q)
+    np.testing.assert_array_equal(world.joint_velocities, q_dot)
+    np.testing.assert_array_equal(world.targets, targets)
+    np.testing.assert_array_equal(world.torque_enabled, torque)
+    assert world.task == "place"
+    assert np.abs(world.cube_position() - cube).max() > 0.001
+
+
 def test_reset_is_bit_equal_by_seed_whatever_came_before(world: KochWorld) -> None:
     def trajectory() -> np.ndarray:
         world.reset("place", np.random.default_rng(7))

@@ -10,7 +10,8 @@ import pytest
 from lerobot_env_koch.bench.arm import Arm, make_follower
 from lerobot_env_koch.bench.assembly import Bench, BenchConfig
 from lerobot_env_koch.bench.bus import VirtualBus
-from lerobot_env_koch.bench.faults import FaultInjector, FaultPlan
+from lerobot_env_koch.bench.fault_injector import FaultInjector
+from lerobot_env_koch.bench.faults import FaultPlan
 
 
 class PatientPort(dxl.PortHandler):
@@ -57,6 +58,8 @@ def start_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
 
     def start(**fields: Any) -> Bench:
         run_dir = fields.pop("run_dir", tmp_path / f"bench{len(running)}")
+        if fields.get("calibrated"):
+            fields.setdefault("calibration_dir", tmp_path / "calibration")  # where the devices look here
         config = BenchConfig(**{"cameras": (), "base_port": 0, "run_dir": run_dir, **fields})
         bench = Bench(config)
         running.append(bench)

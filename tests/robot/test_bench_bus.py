@@ -5,8 +5,7 @@ import time
 
 import dynamixel_sdk as dxl
 import pytest
-from lerobot_env_koch.bench.faults import FaultInjector, FaultPlan
-from lerobot_env_koch.bench.protocol import encode_status
+from lerobot_env_koch.bench.faults import FaultPlan
 
 OK = dxl.COMM_SUCCESS
 IDS = [1, 2, 3, 4, 5, 6]
@@ -150,45 +149,7 @@ def test_dropped_and_damaged_packets_look_like_the_sdk_sees_them(sdk, follower_b
     assert packets.ping(port, 1)[1] == dxl.COMM_RX_TIMEOUT
     bus.faults.set_plan(FaultPlan(crc=1))
     assert packets.ping(port, 1)[1] == dxl.COMM_RX_CORRUPT
-    assert bus.report()["faults"] == {"dropped": 1, "corrupted": 1, "delayed": 0, "silenced": 0}
-
-
-def test_fault_plan_reads_its_own_text():
-    text = "drop=0.05,drop_every=7,crc=0.01,late_ms=40@0.02,silent=3:200"
-    plan = FaultPlan.parse(text)
-    assert str(plan) == text
-    assert FaultPlan.parse(str(plan)) == plan
-    assert FaultPlan.parse("silent=3:200ms") == FaultPlan(silent_id=3, silent_ms=200)
-    assert str(FaultPlan.parse("")) == "none"
-
-
-@pytest.mark.parametrize("text", ["drop", "drop=x", "late_ms=40", "silent=3", "fire=1", "drop=1.5", "crc=-1"])
-def test_a_fault_that_is_not_understood_is_named(text):
-    with pytest.raises(ValueError, match=r"fault .*(write drop=P|probability)"):
-        FaultPlan.parse(text)
-
-
-def test_fault_rates_are_met_and_repeat_with_the_seed():
-    packet = encode_status(1, 0, b"\x01\x02\x03\x04")
-    plan = FaultPlan(drop=0.05, crc=0.01, late_ms=40, late=0.02)
-    first, second = FaultInjector(plan, seed=3), FaultInjector(plan, seed=3)
-    fates = [first.apply(1, packet) for _ in range(20_000)]
-    assert fates == [second.apply(1, packet) for _ in range(20_000)]
-    assert 900 < first.counts.dropped < 1100
-    assert 140 < first.counts.corrupted < 250
-    assert sum(late == 0.04 for _, late in fates) == first.counts.delayed > 300
-
-
-def test_a_silent_servo_speaks_again():
-    now = [10.0]
-    injector = FaultInjector(FaultPlan(silent_id=3, silent_ms=200), seed=0, clock=lambda: now[0])
-    packet = encode_status(3, 0)
-    assert injector.apply(2, packet) == (packet, 0.0)
-    assert injector.apply(3, packet)[0] is None
-    now[0] += 0.19
-    assert injector.apply(3, packet)[0] is None
-    now[0] += 0.02
-    assert injector.apply(3, packet) == (packet, 0.0)
+    assert (bus.faults.counts.dropped, bus.faults.counts.corrupted) == (1, 1)
 
 
 def _wait_for(condition, timeout_s: float = 2.0) -> None:

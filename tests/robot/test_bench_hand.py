@@ -125,7 +125,7 @@ def test_bad_recordings_are_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("text", ["wave", "replay", "replay:", "auto:x"])
 def test_an_unknown_hand_is_named(text):
-    with pytest.raises(ValueError, match="choose auto, idle, expert or replay:FILE"):
+    with pytest.raises(ValueError, match="choose auto, idle, expert, clock or replay:FILE"):
         HandMode.parse(text)
 
 

@@ -127,6 +127,31 @@ def test_reboot_clears_error_torque_and_ram_but_not_eeprom(servo):
     assert (servo.alert, servo.torque_enabled, servo.get("Homing_Offset")) == (ErrorCode.NONE, False, 12)
 
 
+@pytest.mark.parametrize("restart", [Servo.reboot, Servo.clear_multi_turn])
+def test_whole_turns_are_forgotten_at_a_restart(restart):
+    at = [5000.0]
+    servo = Servo(XL330_M288, 3, lambda: Shaft(at[0]))
+    write(servo, "Homing_Offset", 10)
+    assert servo.get("Present_Position") == 5010
+    restart(servo)
+    assert servo.get("Present_Position") == 5000 - 4096 + 10
+    at[0] = 3000.0  # back over the end of the turn: counted from where it started
+    assert servo.get("Present_Position") == 3000 - 4096 + 10
+    write(servo, "Torque_Enable", 1)
+    assert servo.goal_ticks == 3000
+    assert servo.clear_multi_turn() == ErrorCode.RESULT_FAIL
+
+
+def test_an_error_that_shutdown_names_drops_the_torque(servo):
+    write(servo, "Torque_Enable", 1)
+    servo.raise_error(0x02)
+    assert (servo.alert, servo.torque_enabled) == (ErrorCode.ALERT, True)
+    servo.raise_error(0x20)
+    assert (servo.get("Hardware_Error_Status"), servo.torque_enabled) == (0x22, False)
+    assert write(servo, "Torque_Enable", 1) == ErrorCode.RESULT_FAIL
+    assert write(servo, "LED", 1) == ErrorCode.NONE
+
+
 def test_registered_write_waits_for_action(servo):
     assert servo.action() == ErrorCode.RESULT_FAIL
     servo.register_write(65, b"\x01")

@@ -145,6 +145,25 @@ class KochWorld:
         self.set_targets(q)
         mujoco.mj_forward(self.model, self.data)
 
+    def new_scene(self, task: str, rng: np.random.Generator) -> None:
+        """Draw cube and goal anew and leave the arm as it is: pose, speed, torque and goal positions.
+
+        Args:
+            task (`str`): `reach`, `lift` or `place`.
+            rng (`np.random.Generator`): Source of randomness.
+
+        Raises:
+            ValueError: If there is no such task.
+        """
+        q, q_dot = self.joint_positions, self.joint_velocities
+        torque, targets = self.torque_enabled, self.targets
+        self.reset(task, rng)
+        self.data.qpos[:_N_JOINTS], self.data.qvel[:_N_JOINTS] = q, q_dot
+        self._hand_at = q
+        self.set_torque(torque)
+        self.set_targets(targets)
+        mujoco.mj_forward(self.model, self.data)
+
     def place_cube(self, position_m: ArrayLike, yaw_rad: float = 0.0) -> None:
         """Put the cube down somewhere, at rest.
 

@@ -6,6 +6,7 @@ immutable values by attribute assignment, so neither ever waits for the other.
 """
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -62,12 +63,16 @@ class Arm:
         name (`str`): `follower` or `leader`.
         servos (`Mapping[str, ServoSpec]`): Ids and models by joint name.
         mounts (`Sequence[Mount]`): One for each joint.
+
+    Attributes:
+        shows_clock (`bool`): Whether every `Present_Position` shows `clock_ticks` instead of its joint.
     """
 
     def __init__(self, name: str, servos: Mapping[str, ServoSpec], mounts: Sequence[Mount]) -> None:
         self.name = name
         self.watch = CalibrationWatch([spec.id for spec in servos.values()])
         self._mounts = tuple(mounts)
+        self.shows_clock = False
         zeros = (0.0,) * len(JOINT_NAMES)
         self._state: tuple[tuple[float, ...], ...] = (tuple(MID_RAD.tolist()), zeros, zeros)
         self._snapped = False
@@ -119,6 +124,10 @@ class Arm:
             ]
         )
 
+    def shaft_ticks(self, joint: int, q_rad: float) -> float:
+        """Where the shaft of a joint's servo stands, in its own ticks, when the joint is at `q_rad`."""
+        return self._mounts[joint].to_ticks(q_rad)
+
     # --- permanent memory
 
     @property
@@ -138,6 +147,8 @@ class Arm:
     # --- the servos' side (bus thread)
 
     def _shaft(self, i: int) -> Shaft:
+        if self.shows_clock:
+            return Shaft(self.servos[i].to_shaft(clock_ticks()))
         mount = self._mounts[i]
         q, q_dot, current = (values[i] for values in self._state)
         return Shaft(mount.to_ticks(q), mount.direction * q_dot * TICKS_PER_RAD, mount.direction * current)
@@ -148,6 +159,14 @@ class Arm:
             self._snapped = True
             zeros = (0.0,) * len(JOINT_NAMES)
             self._state = (tuple(MID_RAD.tolist()), zeros, zeros)
+
+
+def clock_ticks() -> int:
+    """The monotonic clock as a position: milliseconds, beginning anew every 4096.
+
+    A client that reads it back knows how old a value is, without believing anyone's book-keeping.
+    """
+    return int(time.monotonic() * 1000) % TICKS_PER_TURN
 
 
 def make_follower() -> Arm:

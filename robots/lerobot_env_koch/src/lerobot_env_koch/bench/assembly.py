@@ -15,10 +15,14 @@ import numpy as np
 
 from lerobot_env_koch.bench.arm import Arm, make_follower, make_leader
 from lerobot_env_koch.bench.bus import VirtualBus
+from lerobot_env_koch.bench.calibrated import calibrate, default_calibration_dir, write_file
 from lerobot_env_koch.bench.cameras import CameraPublisher, CameraSpec, scene_size
 from lerobot_env_koch.bench.control import ControlServer
-from lerobot_env_koch.bench.faults import FaultInjector, FaultPlan
+from lerobot_env_koch.bench.fault_injector import FaultInjector
+from lerobot_env_koch.bench.faults import FaultPlan, check_ids
 from lerobot_env_koch.bench.hand import Hand, HandMode
+from lerobot_env_koch.bench.replay import ReplayedFaults
+from lerobot_env_koch.bench.trace import Trace, TraceWriter
 from lerobot_env_koch.bench.tracker import TrackerPublisher
 from lerobot_env_koch.bench.world_loop import WorldLoop
 from lerobot_env_koch.constants import CAMERAS, ENVIRONMENT_STATE_NAMES, FPS
@@ -55,9 +59,15 @@ class BenchConfig:
             the tracker the next; 0 lets the system choose.
         fresh (`bool`, *optional*, defaults to `False`): Forget the servos' permanent memory: uncalibrated
             arms.
+        calibrated (`bool`, *optional*, defaults to `False`): Start with the canonical calibration, and write
+            LeRobot's calibration files to match.
+        calibration_dir (`Path | None`, *optional*): LeRobot's calibration folder, for those files; its own
+            when not given.
+        trace (`Path | None`, *optional*): File to write every packet to.
+        replay (`Path | None`, *optional*): Trace whose packets' fates are repeated.
 
     Raises:
-        ValueError: A field's value is out of range; the message names it.
+        ValueError: A field's value is out of range, or fields contradict each other; the message names them.
     """
 
     task: str = "lift"
@@ -72,6 +82,10 @@ class BenchConfig:
     control_socket: Path | None = None
     base_port: int = DEFAULT_BASE_PORT
     fresh: bool = False
+    calibrated: bool = False
+    calibration_dir: Path | None = None
+    trace: Path | None = None
+    replay: Path | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -85,6 +99,16 @@ class BenchConfig:
             raise ValueError(f"`camera_fps` ({self.camera_fps}) must be above 0 and at most 120.")
         if self.base_port and not 1024 <= self.base_port <= 65_000:
             raise ValueError(f"`base_port` ({self.base_port}) must be 0 or between 1024 and 65000.")
+        if self.calibration_dir is not None and not self.calibrated:
+            raise ValueError(f"`calibration_dir` ({self.calibration_dir}) has a use only with `calibrated`.")
+        if self.replay is not None and self.faults != FaultPlan():
+            raise ValueError(
+                f"`faults` ({self.faults}) and `replay` exclude each other; a replay has its faults."
+            )
+        if self.replay is not None and self.replay == self.trace:
+            raise ValueError(
+                f"`trace` and `replay` are the same file, {self.trace}; name another for the trace."
+            )
 
 
 class Bench:
@@ -110,6 +134,7 @@ class Bench:
         self._stop_requested = threading.Event()
         self._saved_writes = 0
         self._claimed = False
+        self.trace: TraceWriter | None = None
         self._claim_run_dir()
         try:
             self._build()
@@ -126,10 +151,8 @@ class Bench:
         self.cameras = self._start_cameras(scene_size(world))
         self.arms: dict[str, Arm] = {"follower": make_follower(), "leader": make_leader()}
         self._load_eeprom()
-        self.buses = {
-            name: VirtualBus(name, arm.servos, FaultInjector(config.faults, config.seed * 2 + i))
-            for i, (name, arm) in enumerate(self.arms.items())
-        }
+        self.calibration_files = self._calibrate() if config.calibrated else {}
+        self.buses = self._build_buses()
         tracker_port = config.base_port + len(config.cameras) if config.base_port else 0
         self.tracker = TrackerPublisher(BIND, tracker_port)
         hand = Hand(config.hand, config.task, world.joint_positions, np.random.default_rng([config.seed, 1]))
@@ -146,6 +169,25 @@ class Bench:
         )
         self.control = ControlServer(self._socket_path(), self._handlers())
 
+    def _build_buses(self) -> dict[str, VirtualBus]:
+        config = self.config
+        recorded = Trace.read(config.replay) if config.replay is not None else None
+        injectors: dict[str, FaultInjector] = {}
+        for i, (name, arm) in enumerate(self.arms.items()):
+            check_ids(config.faults, [servo.id for servo in arm.servos])
+            injectors[name] = (
+                FaultInjector(config.faults, config.seed * 2 + i)
+                if recorded is None
+                else ReplayedFaults(recorded, name)
+            )
+        if config.trace is not None:
+            plans = {name: str(injector.plan) for name, injector in injectors.items()}
+            self.trace = TraceWriter(config.trace, {"seed": config.seed, "faults": plans})
+        return {
+            name: VirtualBus(name, arm.servos, injectors[name], config.run_dir / name, self.trace)
+            for name, arm in self.arms.items()
+        }
+
     # --- life
 
     def start(self) -> None:
@@ -158,7 +200,6 @@ class Bench:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         for bus in self.buses.values():
             bus.start()
-            self._link(bus)
         self.loop.start()
         if self.cameras is not None:
             self.cameras.wait_ready()
@@ -190,7 +231,8 @@ class Bench:
                 part.stop()
         for bus in getattr(self, "buses", {}).values():
             bus.stop()
-            (self.config.run_dir / bus.name).unlink(missing_ok=True)
+        if self.trace is not None:
+            self.trace.close()
         if getattr(self, "tracker", None) is not None:
             self.tracker.close()
         if getattr(self, "cameras", None) is not None:
@@ -225,6 +267,8 @@ class Bench:
             "control_socket": str(self.control.path),
             "ports": {name: str(config.run_dir / name) for name in self.buses},
             "ttys": {name: bus.port for name, bus in self.buses.items()},
+            "calibration_dir": str(config.calibration_dir) if config.calibration_dir else None,
+            "calibration_files": {name: str(path) for name, path in self.calibration_files.items()},
             "cameras": {
                 name: {
                     "type": "zmq",
@@ -248,10 +292,15 @@ class Bench:
         return {
             "uptime_s": round(time.monotonic() - self.started_s, 1),
             **self.loop.call(self.loop.report),
+            "monotonic_s": round(time.monotonic(), 4),
             "late_replies": sum(bus.stats.n_late for bus in self.buses.values()),
             "buses": {name: bus.report() for name, bus in self.buses.items()},
             "cameras": self.cameras.report() if self.cameras is not None else None,
         }
+
+    def torque(self) -> dict[str, list[int]]:
+        """Register `Torque_Enable` of each servo, by arm."""
+        return {name: [int(servo.torque_enabled) for servo in arm.servos] for name, arm in self.arms.items()}
 
     # --- requests on the control socket
 
@@ -262,6 +311,9 @@ class Bench:
             "hand": self._handle_hand,
             "reset": self._handle_reset,
             "fault": self._handle_fault,
+            "unplug": lambda request: self._handle_plug(request, plugged=False),
+            "plug": lambda request: self._handle_plug(request, plugged=True),
+            "torque": lambda _: {"torque": self.torque()},
             "snapshot": self._handle_snapshot,
             "stop": self._handle_stop,
         }
@@ -282,13 +334,30 @@ class Bench:
 
     def _handle_fault(self, request: dict[str, Any]) -> dict[str, Any]:
         plan = FaultPlan.parse(str(request.get("spec", "")))
+        chosen = self._chosen(request)
+        for bus in chosen:
+            check_ids(plan, [servo.id for servo in bus.servos])
+        for bus in chosen:
+            bus.set_faults(plan)
+        return {"faults": {name: str(bus.faults.plan) for name, bus in self.buses.items()}}
+
+    def _handle_plug(self, request: dict[str, Any], *, plugged: bool) -> dict[str, Any]:
+        for bus in self._chosen(request):
+            if plugged:
+                bus.plug()
+            else:
+                bus.unplug()
+        return {
+            "plugged": {name: bus.plugged for name, bus in self.buses.items()},
+            "ttys": {name: bus.port for name, bus in self.buses.items()},
+        }
+
+    def _chosen(self, request: dict[str, Any]) -> list[VirtualBus]:
+        """The bus of the arm that a request names, or both."""
         arm = request.get("arm")
         if arm is not None and arm not in self.buses:
             raise ValueError(f"`arm` is {arm!r}; choose {' or '.join(self.buses)}, or leave it out for both.")
-        for name, bus in self.buses.items():
-            if arm in (None, name):
-                bus.faults.set_plan(plan)
-        return {"faults": {name: str(bus.faults.plan) for name, bus in self.buses.items()}}
+        return [bus for name, bus in self.buses.items() if arm in (None, name)]
 
     def _handle_snapshot(self, request: dict[str, Any]) -> dict[str, Any]:
         if self.cameras is None:
@@ -344,11 +413,14 @@ class Bench:
         self._pid_file.write_text(str(os.getpid()))
         self._claimed = True
 
-    def _link(self, bus: VirtualBus) -> None:
-        """A stable name for a port whose real one changes with every start."""
-        link = self.config.run_dir / bus.name
-        link.unlink(missing_ok=True)
-        link.symlink_to(bus.port)
+    def _calibrate(self) -> dict[str, Path]:
+        directory = self.config.calibration_dir or default_calibration_dir()
+        full_turns = self.config.hand.is_clock
+        self._saved_writes = -1  # worth saving even if no client writes anything
+        return {
+            name: write_file(directory, arm, calibrate(arm, full_turns=full_turns))
+            for name, arm in self.arms.items()
+        }
 
     @property
     def _eeprom_file(self) -> Path:

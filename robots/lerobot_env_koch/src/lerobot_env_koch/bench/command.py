@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from lerobot_env_koch.bench.assembly import Bench, BenchConfig
 
 
+MAX_DELAYED = 0.001
+"""Share of replies delayed by the machine above which a run says little about a driver."""
+
+
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--task", default="lift", help="reach, lift or place (default: %(default)s)")
     parser.add_argument(
@@ -30,13 +34,27 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--hand",
         default="auto",
-        help="auto, idle, expert or replay:FILE (default: auto)",
+        help="auto, idle, expert, replay:FILE, or clock: positions show milliseconds (default: auto)",
     )
     parser.add_argument(
         "--fault",
         default="",
         metavar="SPEC",
-        help="faults on both buses, by commas: drop=P, drop_every=N, crc=P, late_ms=MS@P, silent=ID:MS",
+        help="faults on both buses, joined by commas: drop=P, drop_every=N, burst=P@N[:L], crc=P, noise=P, "
+        "truncate=P, late_ms=MS@P, txdrop=P, silent=ID:MS[@Ts], stall=MS[@Ts], chain, latency_timer=MS, "
+        "alert=ID:KIND, unplug[@Ts]; T counts from the first request",
+    )
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE.jsonl", help="write every packet down with its time and fate"
+    )
+    parser.add_argument(
+        "--replay", type=Path, metavar="FILE.jsonl", help="repeat the fates of a written trace"
+    )
+    parser.add_argument(
+        "--show-trace", type=Path, metavar="FILE.jsonl", help="print a written trace as a table, and end"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=40, help="packets that --show-trace prints (default: %(default)s)"
     )
     parser.add_argument(
         "--run-dir", type=Path, help="folder for port links and control socket (default: in /tmp)"
@@ -53,6 +71,18 @@ def _configure(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--fresh", action="store_true", help="start with uncalibrated servos")
     parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="start with calibrated servos, and write LeRobot's calibration files for ids sim_follower and "
+        "sim_leader",
+    )
+    parser.add_argument(
+        "--calibration-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for those files (default: $HF_LEROBOT_CALIBRATION or LeRobot's own)",
+    )
+    parser.add_argument(
         "--duration", type=float, metavar="S", help="end after S seconds (default: at Ctrl-C)"
     )
     parser.add_argument(
@@ -64,6 +94,8 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> int:
     if args.status:
         return _print_status(args)
+    if args.show_trace is not None:
+        return _show_trace(args)
     from lerobot_env_koch.bench.assembly import Bench
     from lerobot_env_koch.bench.bus import prefer_this_thread
 
@@ -95,7 +127,24 @@ def _run(args: Namespace) -> int:
             f"bench ended after {status['uptime_s']} s: {status['lifts']} successes in {status['attempts']} "
             f"attempts, {status['late_replies']} replies delayed by this machine"
         )
+    if warning := _delay_warning(status):
+        sys.stderr.write(warning + "\n")
     return 0
+
+
+def _delay_warning(status: dict[str, Any]) -> str:
+    """What to say when the machine itself delayed too many replies; empty if it did not."""
+    buses = status["buses"].values()
+    n_delays = sum(bus["n_late"] + bus["n_stalls"] for bus in buses)
+    n_replies = sum(bus["n_status"] for bus in buses)
+    if n_delays <= MAX_DELAYED * n_replies:
+        return ""
+    worst_ms = max(bus["max_late_ms"] for bus in buses)
+    return (
+        f"warning: this machine delayed the bench {n_delays} times in {n_replies} replies (worst reply "
+        f"{worst_ms:g} ms late): do not judge a driver by this run. Close other programs, leave cameras out "
+        "(`--cameras none`), or allow real-time priority (`ulimit -r`)."
+    )
 
 
 def _config(args: Namespace) -> "BenchConfig":
@@ -118,6 +167,10 @@ def _config(args: Namespace) -> "BenchConfig":
         control_socket=args.control_socket.absolute() if args.control_socket else None,
         base_port=args.base_port,
         fresh=args.fresh,
+        calibrated=args.calibrated,
+        calibration_dir=args.calibration_dir.absolute() if args.calibration_dir else None,
+        trace=args.trace,
+        replay=args.replay,
     )
 
 
@@ -149,6 +202,9 @@ def _announce(bench: "Bench", args: Namespace) -> None:
         )
     rows.append(("tracker", ready["tracker"]["address"]))
     rows.append(("control socket", ready["control_socket"]))
+    rows += [(f"{name} calibration", path) for name, path in ready["calibration_files"].items()]
+    if bench.trace is not None:
+        rows.append(("trace", str(bench.trace.path)))
     title = f"Koch bench, task {ready['task']}, seed {ready['seed']}"
     look.console().print(look.table(title, ("what", "where"), rows))
     _say("Stock commands for another terminal:\n")
@@ -165,11 +221,12 @@ def stock_commands(ready: dict[str, Any]) -> list[str]:
     """
     follower = f"--robot.type=koch_follower --robot.port={ready['ports']['follower']} --robot.id=sim_follower"
     leader = f"--teleop.type=koch_leader --teleop.port={ready['ports']['leader']} --teleop.id=sim_leader"
-    commands = [
-        f"lerobot-calibrate {follower}",
-        f"lerobot-calibrate {leader}",
-        f"lerobot-teleoperate \\\n  {follower} \\\n  {leader} \\\n  --fps=30 --teleop_time_s=20",
-    ]
+    if ready["calibration_dir"]:
+        follower += f" --robot.calibration_dir={ready['calibration_dir']}/robots/koch_follower"
+        leader += f" --teleop.calibration_dir={ready['calibration_dir']}/teleoperators/koch_leader"
+    commands = [f"lerobot-teleoperate \\\n  {follower} \\\n  {leader} \\\n  --fps=30 --teleop_time_s=20"]
+    if not ready["calibration_files"]:
+        commands = [f"lerobot-calibrate {follower}", f"lerobot-calibrate {leader}", *commands]
     cameras = camera_argument(ready)
     record = f"lerobot-record \\\n  {follower} \\\n  {leader} \\\n"
     if cameras:
@@ -202,6 +259,18 @@ def _print_status(args: Namespace) -> int:
     except (ConnectionError, RuntimeError) as error:
         raise CommandError(str(error)) from None
     _say(json.dumps(status, indent=None if args.json else 2))
+    return 0
+
+
+def _show_trace(args: Namespace) -> int:
+    from lerobot_env_koch.bench.show_trace import show
+    from lerobot_env_koch.bench.trace import Trace
+
+    try:
+        trace = Trace.read(args.show_trace)
+    except ValueError as error:
+        raise CommandError(str(error), "write one with `lerobot-ext sim --trace FILE.jsonl`") from None
+    show(trace, max_rows=args.rows, as_json=args.json)
     return 0
 
 

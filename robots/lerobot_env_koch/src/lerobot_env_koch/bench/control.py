@@ -7,6 +7,9 @@
 | `{"cmd": "hand", "mode": "idle"}` | change the scripted hand |
 | `{"cmd": "reset", "task": "lift", "seed": 3}` | new cube and goal; both fields optional |
 | `{"cmd": "fault", "spec": "drop=0.05", "arm": "follower"}` | set faults, `""` for none; `arm` is optional |
+| `{"cmd": "unplug", "arm": "follower"}` | pull the USB cable; `arm` is optional |
+| `{"cmd": "plug", "arm": "follower"}` | put it back: another port under the same link |
+| `{"cmd": "torque"}` | which servos have torque |
 | `{"cmd": "snapshot", "camera": "top", "path": "/tmp/top.png"}` | save a camera's picture |
 | `{"cmd": "stop"}` | end the bench |
 

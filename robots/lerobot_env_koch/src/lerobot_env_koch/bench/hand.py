@@ -7,6 +7,10 @@
 | `auto` | rests at home | holds and sweeps either arm | plays the expert, returns home, new cube, again |
 | `expert` | rests at home | nothing | as `auto`, also while nobody reads the leader |
 | `replay:FILE` | rests at home | holds and sweeps either arm | plays the file in a loop |
+| `clock` | shows the clock | nothing | shows the clock |
+
+With `clock` there is no hand and no physics: every position of both arms is
+`lerobot_env_koch.bench.arm.clock_ticks`.
 """
 
 import json
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-MODES: Final = "auto, idle, expert or replay:FILE"
+MODES: Final = "auto, idle, expert, clock or replay:FILE"
 HAND_SPEED_RAD_S: Final = 3.0
 """How fast the hand moves a limp joint; the same as the physics' own hand."""
 
@@ -57,7 +61,7 @@ class HandMode:
     """A parsed `--hand` value.
 
     Args:
-        kind (`str`): `auto`, `idle`, `expert` or `replay`.
+        kind (`str`): `auto`, `idle`, `expert`, `clock` or `replay`.
         path (`Path | None`, *optional*): The file of `replay`.
     """
 
@@ -74,9 +78,14 @@ class HandMode:
         kind, _, path = text.partition(":")
         if kind == "replay" and path:
             return cls(kind, Path(path))
-        if kind in ("auto", "idle", "expert") and not path:
+        if kind in ("auto", "idle", "expert", "clock") and not path:
             return cls(kind)
         raise ValueError(f"hand {text!r} is not known; choose {MODES}.")
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether the arms show the clock instead of being moved."""
+        return self.kind == "clock"
 
     @property
     def calibrates(self) -> bool:

@@ -126,20 +126,34 @@ def encode_status(id_: int, error: int, params: bytes = b"") -> bytes:
     return encode(id_, Instruction.STATUS, bytes([error]) + params)
 
 
-def encode_fast_status(replies: Sequence[tuple[int, int, bytes]]) -> bytes:
-    """The one status packet that answers a FAST SYNC READ.
+def encode_fast_parts(replies: Sequence[tuple[int, int, bytes]], n_asked: int | None = None) -> list[bytes]:
+    """The parts of the one status packet that answers a FAST SYNC READ, each sent by another servo.
 
     Args:
-        replies (`Sequence[tuple[int, int, bytes]]`): `(id, error, data)` of each servo, in the order asked.
-            Each is followed by the CRC of the packet up to it, so the last one's is the packet's own. Fast
-            packets carry no stuffing.
+        replies (`Sequence[tuple[int, int, bytes]]`): `(id, error, data)` of each servo, in the order asked,
+            all with equally long data. Each part ends with the CRC of the packet up to it, so the last one's
+            is the packet's own. Fast packets carry no stuffing.
+        n_asked (`int`, *optional*): How many servos were asked, which the packet's length field announces;
+            `replies` may hold fewer.
     """
-    length = 1 + sum(2 + len(data) + _CRC for _, _, data in replies)
-    raw = HEADER + bytes([BROADCAST_ID, length & 0xFF, length >> 8, Instruction.STATUS])
+    if not replies:
+        return []
+    length = 1 + (n_asked or len(replies)) * (2 + len(replies[0][2]) + _CRC)
+    part = HEADER + bytes([BROADCAST_ID, length & 0xFF, length >> 8, Instruction.STATUS])
+    parts, crc = [], 0
     for id_, error, data in replies:
-        raw += bytes([error, id_]) + data
-        raw += crc16(raw).to_bytes(2, "little")
-    return raw
+        part += bytes([error, id_]) + data
+        part += crc16(part, crc).to_bytes(_CRC, "little")
+        # The packet's sum runs on over the CRCs in between.
+        crc = crc16(part, crc)
+        parts.append(part)
+        part = b""
+    return parts
+
+
+def encode_fast_status(replies: Sequence[tuple[int, int, bytes]]) -> bytes:
+    """The whole status packet that answers a FAST SYNC READ; see `encode_fast_parts`."""
+    return b"".join(encode_fast_parts(replies))
 
 
 class PacketParser:

@@ -2,11 +2,12 @@
 """One simulated Dynamixel: a control table with the rules a real servo enforces on it.
 
 Modelled: access rights, value ranges, limits, the EEPROM lock under torque, homing offset, drive mode,
-operating modes that move to a position, two's complement, hardware error status with its alert bit, reboot,
-status return level. Accepted and stored, but without effect on the motion: PID gains, profiles,
-velocity/current/PWM modes, the watchdog.
+operating modes that move to a position, two's complement, hardware error status with its alert bit and
+shutdown, reboot, loss of whole turns at a reboot, status return level. Accepted and stored without effect
+on the motion: PID gains, profiles, velocity/current/PWM modes, the watchdog.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -74,6 +75,7 @@ class Servo:
         self.torque_enabled = False
         self.n_eeprom_writes = 0
         self._shaft = shaft
+        self._turn_ticks = 0
         self._on_write = on_write
         self._registers = model.registers
         self._by_address = model.by_address()
@@ -186,29 +188,53 @@ class Servo:
         self._memory[69] = 0
         return self.write(address, data)
 
+    def raise_error(self, bits: int) -> None:
+        """Report a hardware error; those that register `Shutdown` names drop the torque until a reboot.
+
+        Args:
+            bits (`int`): Bits to set in `Hardware_Error_Status`.
+        """
+        self._store(self._registers["Hardware_Error_Status"], self._memory[70] | bits)
+        if self._is_shut_down:
+            self._store(self._registers["Torque_Enable"], 0)
+        self._apply()
+
+    @property
+    def _is_shut_down(self) -> bool:
+        return bool(self._memory[70] & self._load(self._registers["Shutdown"]))
+
     def reboot(self) -> None:
-        """Clear the hardware error, drop the torque, and set RAM registers to factory values."""
+        """Clear the hardware error, drop the torque, reset RAM registers, forget whole turns."""
         for register in self._registers.values():
             if not register.eeprom:
                 self._store(register, register.default)
         self._pending = None
+        self._forget_turns()
         self._apply()
 
     def clear_multi_turn(self) -> ErrorCode:
-        """Accept CLEAR while torque is off; the encoders of the bench keep their turns."""
-        return ErrorCode.RESULT_FAIL if self.torque_enabled else ErrorCode.NONE
+        """Carry out CLEAR while torque is off: forget whole turns."""
+        if self.torque_enabled:
+            return ErrorCode.RESULT_FAIL
+        self._forget_turns()
+        return ErrorCode.NONE
 
-    # --- frames: Present_Position = direction * shaft + homing offset
+    def _forget_turns(self) -> None:
+        """The encoder is absolute within a turn only; turns are counted from the last start."""
+        self._turn_ticks = -TICKS_PER_TURN * math.floor(self._shaft().ticks / TICKS_PER_TURN)
+
+    # --- frames: Present_Position = direction * (shaft, less forgotten turns) + homing offset
 
     def to_present(self, ticks: float) -> int:
         """What `Present_Position` shows when the shaft stands at `ticks`."""
         direction = -1 if self._load(self._registers["Drive_Mode"]) & 1 else 1
-        return direction * round(ticks) + self._load(self._registers["Homing_Offset"])
+        return direction * round(ticks + self._turn_ticks) + self._load(self._registers["Homing_Offset"])
 
     def to_shaft(self, present: int) -> float:
         """The inverse of `to_present`."""
         direction = -1 if self._load(self._registers["Drive_Mode"]) & 1 else 1
-        return float(direction * (present - self._load(self._registers["Homing_Offset"])))
+        offset = self._load(self._registers["Homing_Offset"])
+        return float(direction * (present - offset) - self._turn_ticks)
 
     # --- inside
 
@@ -217,6 +243,8 @@ class Servo:
             return ErrorCode.ACCESS
         if not register.allows(value):
             return ErrorCode.DATA_RANGE
+        if register.name == "Torque_Enable" and value and self._is_shut_down:
+            return ErrorCode.RESULT_FAIL
         return self._check_limits(register.name, value)
 
     def _check_limits(self, name: str, value: int) -> ErrorCode:

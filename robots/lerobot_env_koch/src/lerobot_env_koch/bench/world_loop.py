@@ -160,6 +160,15 @@ class WorldLoop:
                 future.set_exception(error)
 
     def _tick(self) -> None:
+        is_clock = self.hand.mode.is_clock
+        for arm in (self._follower, self._leader):
+            arm.shows_clock = is_clock
+        self.ran_s += TICK_S
+        if not is_clock:
+            self._move()
+        self._publish()
+
+    def _move(self) -> None:
         follower_phase = self._follower.watch.update(
             limp=self._follower.limp, is_open=self._follower_bus.is_open
         )
@@ -170,7 +179,6 @@ class WorldLoop:
         self._move_leader(leader_phase)
         self._drive_follower(follower_phase)
         self.world.step(TICK_S)
-        self.ran_s += TICK_S
         self._follower.publish(
             self.world.joint_positions, self.world.joint_velocities, self.world.joint_currents
         )
@@ -182,7 +190,6 @@ class WorldLoop:
         if self.hand.wants_new_scene or self.world.cube_position()[2] < CUBE_LOST_Z_M:
             self.hand.wants_new_scene = False
             self._new_scene(self.world.task)
-        self._publish()
 
     def _move_leader(self, phase: Phase) -> None:
         is_read = (
@@ -208,12 +215,7 @@ class WorldLoop:
 
     def _new_scene(self, task: str) -> None:
         """Draw cube and goal anew and leave the arm as it is."""
-        world, n = self.world, len(JOINT_NAMES)
-        q, q_dot = world.joint_positions, world.joint_velocities
-        world.reset(task, self._rng)
-        world.data.qpos[:n], world.data.qvel[:n] = q, q_dot
-        world.set_torque(self._torque)
-        world.set_targets(self._follower.goals())
+        self.world.new_scene(task, self._rng)
         self.n_scenes += 1
         self._was_success = False
 
