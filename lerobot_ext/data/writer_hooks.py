@@ -158,11 +158,15 @@ def _add_frame(self: DatasetWriter, frame: dict[str, Any]) -> None:
 
 def _save_episode(self: DatasetWriter, *words: Any, **named: Any) -> None:
     _tell("busy", self, with_finish=False)
+    n_before = self._meta.total_episodes
     try:
-        _stock["save_episode"](self, *words, **named)
-        episode = _saved(self)
-        if episode is not None:
-            _tell("episode_saved", self, episode)
+        try:
+            _stock["save_episode"](self, *words, **named)
+        finally:
+            # Saved is saved: encoding a batch of videos comes after it, and may fail.
+            episode = _saved(self) if self._meta.total_episodes > n_before else None
+            if episode is not None:
+                _tell("episode_saved", self, episode)
     finally:
         _tell("idle", self)
 

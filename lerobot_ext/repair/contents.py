@@ -234,7 +234,7 @@ class DataRows:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._files: dict[str, DataFile] = {}
 
     def file(self, path: str) -> DataFile:
@@ -242,7 +242,7 @@ class DataRows:
         if path not in self._files:
             try:
                 self._files[path] = DataFile(
-                    _numbers(pq.read_table(self._root / path, columns=list(_COLUMNS)))
+                    _numbers(pq.read_table(self.root / path, columns=list(_COLUMNS)))
                 )
             except UNREADABLE as error:
                 self._files[path] = DataFile({}, _reason(error))
@@ -258,7 +258,7 @@ class DataRows:
         return None if columns is None else columns["task_index"]
 
     def _journaled_columns(self, episode: Episode) -> dict[str, Numbers] | None:
-        path = journal_files.data_part(self._root, episode.index)
+        path = journal_files.data_part(self.root, episode.index)
         try:
             columns = _numbers(pq.read_table(path, columns=list(_COLUMNS)))
         except UNREADABLE:
@@ -272,11 +272,11 @@ class DataRows:
             CommandError: The pages of its columns are damaged although the footer is there.
         """
         place = self.file(episode.data_path).rows_of(episode)
-        path = journal_files.data_part(self._root, episode.index)
+        path = journal_files.data_part(self.root, episode.index)
         try:
             if place is None:
                 return pq.read_table(path)
-            path = self._root / episode.data_path
+            path = self.root / episode.data_path
             return _whole_table(path).slice(place.start, episode.length)
         except UNREADABLE as error:
             raise CommandError(

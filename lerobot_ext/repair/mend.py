@@ -23,6 +23,7 @@ from lerobot.utils.utils import unflatten_dict
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.data.durable import replacing
 from lerobot_ext.repair.contents import Episode
+from lerobot_ext.repair.encode import encode_missing
 from lerobot_ext.repair.survey import SIDECAR_PATH, Finding, Survey, sidecar_lines, survey, video_ends
 from lerobot_ext.repair.videos import cut_after
 
@@ -97,6 +98,10 @@ def mend(found: Survey, tell: Tell = lambda what: None) -> None:
 
 def _mend_files(found: Survey, wrong: dict[str, Finding], tell: Tell) -> None:
     """Write what has to change: first data and videos, then what describes them."""
+    for finding in found.findings:
+        if finding.action == "encode":
+            tell(finding.path)
+    found.kept = encode_missing(found.root, found.info, found.kept)
     for path, episodes in groupby(found.kept, key=lambda episode: episode.data_path):
         if path in wrong:
             tell(path)

@@ -32,6 +32,7 @@ from lerobot_ext.repair.contents import (
     read_info,
     video_files,
 )
+from lerobot_ext.repair.encode import image_folder, not_encoded
 from lerobot_ext.repair.videos import VideoFrames, read_frames
 
 SIDECAR_PATH = "meta/stale_values.jsonl"
@@ -46,7 +47,7 @@ class Finding:
     Args:
         path (`str`): File or folder, relative to the dataset's folder.
         problem (`str`): What is wrong.
-        action (`str`): What is done: `rewrite`, `cut`, `remove` or `drop`.
+        action (`str`): What is done: `rewrite`, `cut`, `encode` or `remove`.
         detail (`str`): The outcome in words.
     """
 
@@ -114,6 +115,7 @@ def survey(root: Path, progress: Progress = lambda what, total: None) -> Survey:
     found = Survey(root, info, kept, rows, tasks, n_known, why_not_more)
     found.findings += _meta_findings(found, unreadable_meta)
     found.findings += _data_findings(found)
+    found.findings += _encode_findings(found)
     found.findings += _video_findings(found, videos)
     found.findings += task_findings
     found.findings += _info_findings(found)
@@ -174,7 +176,9 @@ def _missing(
         return f"{name}: {episode.data_path}: {problem}, and no journal holds them"
     for key in info.video_keys:
         if key not in episode.videos:
-            return f"{name}: the video of {key} was not encoded yet"
+            if image_folder(rows.root, info, key, episode) is None:
+                return f"{name}: the video of {key} was not encoded yet, and its images are not all there"
+            continue
         span = episode.videos[key]
         if not videos[span.path].has(span, episode.length, float(info.raw["fps"])):
             return f"{name}: {span.path}: {videos[span.path].problem or 'its frames are not all there'}"
@@ -192,6 +196,8 @@ def _meta_findings(found: Survey, unreadable: dict[str, str]) -> list[Finding]:
     for path in sorted(present | set(wanted)):
         kept = wanted.get(path, [])
         problem = unreadable.get(path) or ("" if path in present else "missing")
+        if not problem and any(not_encoded(found.info, row) for row in kept):
+            problem = "does not name the videos that are not encoded yet"
         if not problem and (
             any(row.from_journal for row in kept) or not kept or _n_rows(found.root / path) != len(kept)
         ):
@@ -256,6 +262,20 @@ def _grouped(kept: list[Episode], name: str) -> Any:
 
 def _n_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows)
+
+
+def _encode_findings(found: Survey) -> list[Finding]:
+    """Videos of kept episodes that are images so far."""
+    return [
+        Finding(
+            image_folder(found.root, found.info, key, episode).relative_to(found.root).as_posix(),  # type: ignore[union-attr]
+            "not encoded yet",
+            "encode",
+            f"{episode.length} frames of episode {episode.index}",
+        )
+        for episode in found.kept
+        for key in not_encoded(found.info, episode)
+    ]
 
 
 def _video_findings(found: Survey, videos: dict[str, VideoFrames]) -> list[Finding]:
@@ -350,6 +370,9 @@ def _info_findings(found: Survey) -> list[Finding]:
         for name, value in wanted.items()
         if raw.get(name) != value
     ]
+    bare = [key for key in found.info.video_keys if not raw["features"][key].get("info")]
+    if bare and any(not_encoded(found.info, episode) for episode in found.kept):
+        wrong.append(f"nothing about the videos of {', '.join(bare)}")
     problem = found.info.problem or ", ".join(wrong)
     detail = f"{len(found.kept)} episodes, {found.n_frames} frames"
     return [Finding("meta/info.json", problem, "rewrite", detail)] if problem else []

@@ -182,6 +182,29 @@ def test_a_video_that_stock_copied_halfway_keeps_what_is_whole(tmp_path, origina
     assert_first_episodes(root, originals("video"), 2)
 
 
+def test_videos_that_were_not_encoded_yet_are(tmp_path, originals):
+    root = tmp_path / "set"
+    killed(MOMENTS["while frames come in"], lambda: record(root, "batch"))
+    assert not (root / "videos").exists()
+    assert repair(root) == 0
+    dataset = assert_first_episodes(root, originals("small_files"), 2)
+    assert dataset.meta.features["observation.images.top"]["info"]["video.codec"] == "av1"
+    record(root, "video", 1, resume=True)
+    assert_first_episodes(root, originals("small_files"), 3)
+
+
+def test_a_batch_that_lerobot_fails_to_encode_is_not_lost(tmp_path, originals):
+    """LeRobot 0.6.1 cannot encode a batch in a new dataset: it fails, and so does finishing it."""
+    root = tmp_path / "set"
+    with pytest.raises(TypeError, match="not subscriptable"):
+        record(root, "batch_of_two")
+    assert repair(root) == 2  # this very process counts as recording
+    session = root / "meta/journal/session.json"
+    session.write_text(json.dumps(json.loads(session.read_text()) | {"process_started": 0}))
+    assert repair(root) == 0
+    assert_first_episodes(root, originals("small_files"), 2)
+
+
 def test_an_interrupted_repair_can_be_run_again(tmp_path, originals, monkeypatch):
     from lerobot_ext.repair import mend
 

@@ -26,6 +26,8 @@ KINDS = {
     "image": {"use_videos": False},
     "streaming": {"use_videos": True, "streaming_encoding": True},
     "joints": {"use_videos": False},
+    "batch": {"use_videos": True, "batch_encoding_size": 4},
+    "batch_of_two": {"use_videos": True, "batch_encoding_size": 2},
     "small_files": {"use_videos": True, **SMALL_FILES},
     "image_writer": {"use_videos": True, "image_writer_threads": 2},
 }
@@ -55,11 +57,13 @@ def frame(kind: str, episode: int, index: int) -> dict:
 
 def record(root: Path, kind: str, episodes: int = len(LENGTHS), *, resume: bool = False) -> None:
     """Record whole episodes and finish the dataset."""
-    more = {key: value for key, value in KINDS[kind].items() if key != "use_videos" and "size" not in key}
+    more = {
+        key: value for key, value in KINDS[kind].items() if key != "use_videos" and key not in SMALL_FILES
+    }
     if resume:
         dataset = LeRobotDataset.resume("me/cut", root=root, **more)
     else:
-        sizes = {key: value for key, value in KINDS[kind].items() if "size" in key}
+        sizes = {key: value for key, value in KINDS[kind].items() if key in SMALL_FILES}
         dataset = LeRobotDataset.create(
             "me/cut", 30, features(kind), root=root, use_videos=kind not in ("image", "joints"), **more
         )
