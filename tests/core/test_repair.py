@@ -10,7 +10,7 @@ from cut_off_recording import LATE_MOMENTS, LENGTHS, MOMENTS, killed, record
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_ext.cli.main import main
-from lerobot_ext.data import episode_journal, writer_hooks
+from lerobot_ext.data import episode_journal, journal_files, writer_hooks
 from lerobot_ext.repair.survey import survey
 
 
@@ -225,3 +225,35 @@ def test_a_backup_inside_the_dataset_is_refused(tmp_path, capsys):
     killed(MOMENTS["while frames come in"], lambda: record(root, "joints"))
     assert repair(root, "--backup-dir", str(root / "backup")) == 2
     assert "is inside the dataset" in capsys.readouterr().err
+
+
+# --- any moment
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_kill_at_a_random_time(tmp_path, originals, seed):
+    """What was saved when the kill came is there afterwards, at the least; what is there is as it was."""
+    import os
+    import random
+    import signal
+    import time
+
+    kind = ("video", "image", "small_files")[seed % 3]
+    original, root = originals(kind), tmp_path / "set"
+    started = time.monotonic()
+    record(tmp_path / "timed", kind)
+    delay_s = random.Random(seed).uniform(0.4, 1.0) * (time.monotonic() - started)
+    child = os.fork()
+    if child == 0:
+        try:
+            record(root, kind)
+        finally:
+            os._exit(0)
+    time.sleep(delay_s)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    saved = journal_files.journaled_episodes(root)
+    if repair(root) == 0:
+        assert_first_episodes(root, original, max(len(saved), load(root).num_episodes))
+    else:
+        assert not saved
