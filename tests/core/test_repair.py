@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cut_off_recording import LATE_MOMENTS, LENGTHS, MOMENTS, killed, record
+from cut_off_recording import LATE_MOMENTS, LENGTHS, MOMENTS, forked, killed, record
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_ext.cli.main import main
@@ -243,12 +243,7 @@ def test_kill_at_a_random_time(tmp_path, originals, seed):
     started = time.monotonic()
     record(tmp_path / "timed", kind)
     delay_s = random.Random(seed).uniform(0.4, 1.0) * (time.monotonic() - started)
-    child = os.fork()
-    if child == 0:
-        try:
-            record(root, kind)
-        finally:
-            os._exit(0)
+    child = forked(lambda: record(root, kind))
     time.sleep(delay_s)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -7,12 +7,14 @@ after a power loss, and LeRobot need not be imported again.
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from lerobot.datasets import dataset_metadata, dataset_writer
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from tqdm import tqdm
 
 from lerobot_ext.data import episode_journal
 
@@ -81,16 +83,22 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed(moment: Callable[[], None], run: Callable[[], None]) -> None:
-    """Run `run` in a child that was prepared by `moment` to kill itself; fails if it survives."""
+def forked(run: Callable[[], object]) -> int:
+    """Run `run` in a child; its process id."""
     child = os.fork()
     if child == 0:
         try:
-            moment()
+            # Stock's progress bars share a lock with the parent, which a killed child would keep for good.
+            tqdm.set_lock(threading.RLock())
             run()
         finally:
             os._exit(0)
-    _, status = os.waitpid(child, 0)
+    return child
+
+
+def killed(moment: Callable[[], None], run: Callable[[], None]) -> None:
+    """Run `run` in a child that was prepared by `moment` to kill itself; fails if it survives."""
+    _, status = os.waitpid(forked(lambda: (moment(), run())), 0)
     assert os.WIFSIGNALED(status), "the recording ended before the moment at which it should be killed"
 
 
