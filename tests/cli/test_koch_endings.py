@@ -89,8 +89,13 @@ def recording(ready: dict, root: Path, n_episodes: int, *more: str) -> list[str]
     ]
 
 
-def end_when(home: Path, words: list[str], said: str, number: int) -> tuple[int, str]:
-    """Run a command, send it a signal a second after it said something; its status and all that it said."""
+def end_when(
+    home: Path, words: list[str], said: str, number: int, before: tuple[str, dict] | None = None
+) -> tuple[int, str]:
+    """Run a command, send it a signal a second after it said something; its status and all that it said.
+
+    `before` is something else that it says, and a fault that the bus has half a second later.
+    """
     process = subprocess.Popen(
         words,
         env=environment(home),
@@ -103,6 +108,10 @@ def end_when(home: Path, words: list[str], said: str, number: int) -> tuple[int,
     lines = []
     for line in process.stdout:
         lines.append(line)
+        if before is not None and before[0] in line:
+            time.sleep(0.5)
+            with BenchClient(before[1]["control_socket"]) as client:
+                client.request("fault", spec="silent=3:150", arm="follower")
         if said in line and number:
             time.sleep(1)
             process.send_signal(number)
@@ -130,10 +139,15 @@ def load(root: Path, n_episodes: int) -> LeRobotDataset:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_the_whole_episodes_and_releases_the_arms(home, bench, number):
     root = home / f"ended_by_{int(number)}"
-    status, text = end_when(home, recording(bench, root, 3), TWO_EPISODES, number)
+    silence = ("Recording episode 1", bench)
+    status, text = end_when(home, recording(bench, root, 3), TWO_EPISODES, number, silence)
     assert status == -number, text[-3000:]
     assert f"{signal.Signals(number).name}: ending as with Ctrl-C." in text
-    load(root, 2)
+    dataset = load(root, 2)
+    stale = [json.loads(line) for line in (root / "meta/stale_values.jsonl").read_text().splitlines()]
+    ages_ms = [row["age_ms"] for row in stale if (row["episode_index"], row["motor"]) == (1, "elbow_flex")]
+    assert 60 < max(ages_ms) <= 200, stale
+    assert all(row["frame_index"] < dataset.meta.episodes["length"][row["episode_index"]] for row in stale)
     assert not (root / "meta/journal").exists()
     assert not (root / "images").exists()
     assert torque(bench) == {"follower": [0] * 6, "leader": [0] * 6}

@@ -243,7 +243,7 @@ def test_bad_sim_options_are_one_clear_line(capsys, words, message):
 
 def test_sim_says_how_to_reach_it_and_ends_in_order(capsys, tmp_path, monkeypatch):
     # The test's own thread must not keep the priority that the command asks for.
-    monkeypatch.setattr("lerobot_env_koch.bench.bus.prefer_this_thread", lambda: None)
+    monkeypatch.setattr("lerobot_env_koch.bench.priority.prefer_this_thread", lambda: None)
     run_dir = tmp_path / "sim"
     words = ["sim", "--duration", "0.1", "--cameras", "none", "--base-port", "0", "--run-dir", str(run_dir)]
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}

@@ -15,12 +15,15 @@ from lerobot_env_koch.bench.faults import FaultPlan
 from lerobot_env_koch.bench.protocol import Instruction, encode
 from lerobot_env_koch.bench.replay import ReplayedFaults
 from lerobot_env_koch.bench.show_trace import summary
-from lerobot_env_koch.bench.trace import Trace
+from lerobot_env_koch.bench.trace import Trace, TraceWriter
 
 from lerobot_ext.cli.main import main
 
 SYNC_READ = encode(254, Instruction.SYNC_READ, bytes([7, 0, 1, 0, 1, 2, 3, 4, 5, 6]))
 WRITE = encode(2, Instruction.WRITE, bytes([65, 0, 1]))
+
+
+HEADER = '{"format": "koch bench trace 1"}\n'
 
 
 def talk(port_path: str, n: int) -> bytes:
@@ -122,8 +125,8 @@ def test_the_port_and_the_faults_are_noted(start_bench, trace_path):
     [
         ("", "no trace"),
         ('{"a": 1}\n', "no trace"),
-        ("nonsense\n", "line 1"),
-        ("[1]\n", "line 1 is no JSON object"),
+        (HEADER + "nonsense\n", "line 2"),
+        (HEADER + "[1]\n", "line 2 is no JSON object"),
     ],
 )
 def test_what_is_no_trace_is_refused(trace_path, text, message):
@@ -132,10 +135,12 @@ def test_what_is_no_trace_is_refused(trace_path, text, message):
         Trace.read(trace_path)
     with pytest.raises(ValueError, match="cannot be read"):
         Trace.read(trace_path.with_name("none.jsonl"))
+    with pytest.raises(OSError, match=r"trace .* cannot be written"):
+        TraceWriter(trace_path / "below_a_file.jsonl", {})
 
 
 def test_a_line_that_broke_off_is_left_out(trace_path):
-    trace_path.write_text('{"format": "koch bench trace 1"}\n{"t": 0, "arm": "foll')
+    trace_path.write_text(HEADER + '{"t": 0, "arm": "foll')
     assert Trace.read(trace_path).rows == []
 
 
@@ -159,9 +164,10 @@ def test_a_trace_is_shown_as_a_table(start_bench, trace_path, capsys):
 
 def test_a_machine_that_is_too_slow_is_told_so():
     def status(n_late: int) -> dict:
-        return {"buses": {"a": {"n_late": n_late, "n_stalls": 1, "n_status": 3000, "max_late_ms": 41.5}}}
+        bus = {"n_late": n_late, "n_stalls": 1, "n_status": 3000, "max_late_ms": 11.0, "max_stall_ms": 41.5}
+        return {"buses": {"follower": bus}}
 
     assert _delay_warning(status(2)) == ""
     text = _delay_warning(status(3))
-    assert "4 times in 3000 replies (worst reply 41.5 ms late)" in text
+    assert "4 times in 3000 replies (at worst by 41.5 ms)" in text
     assert "--cameras none" in text

@@ -56,7 +56,7 @@ class BusFields:
             raise ValueError(f"`max_stale_ms` ({self.max_stale_ms}) must be >= 0; 0: never use an old value.")
         if not self.give_up_ms >= self.read_budget_ms:
             raise ValueError(
-                f"`give_up_ms` ({self.give_up_ms}) must not be below `read_budget_ms` ({self.read_budget_ms})."
+                f"`give_up_ms` ({self.give_up_ms}) is below `read_budget_ms` ({self.read_budget_ms})."
             )
         for joint, mode in self.drive_mode.items():
             if joint not in JOINTS:

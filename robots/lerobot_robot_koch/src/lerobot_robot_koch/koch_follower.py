@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--robot.type=koch_follower` builds once this plugin is installed."""
 
+import logging
+import time
 from functools import cached_property
 from typing import Any
 
@@ -9,13 +11,16 @@ from lerobot.robots.koch_follower import KochFollower
 
 from lerobot_robot_koch.bus import RobustDynamixelBus
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
+from lerobot_robot_koch.losses import lost_since
 from lerobot_robot_koch.session import connecting, disconnecting
 from lerobot_robot_koch.stale_values import JOURNAL
 from lerobot_robot_koch.tracker import Tracker
 
+logger = logging.getLogger(__name__)
+
 
 class RobustKochFollower(KochFollower):
-    """Stock Koch follower on a bus with retries, with an optional object tracker.
+    """Stock Koch follower on a robust bus, with an optional object tracker.
 
     Class attribute `name` stays `koch_follower`: calibration files keep their folder and datasets their robot
     type.
@@ -30,9 +35,8 @@ class RobustKochFollower(KochFollower):
         super().__init__(config)
         # The port is not open yet, so the bus can still be exchanged.
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(
-            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
-        )
+        self.bus = RobustDynamixelBus.replacing(stock_bus, config, self.name)
+        self._connected_s = 0.0
         self.tracker = Tracker(config.tracker) if config.tracker is not None else None
 
     @cached_property
@@ -50,6 +54,7 @@ class RobustKochFollower(KochFollower):
         if self.tracker is not None:
             # First, because it moves nothing: a missing tracker should not leave an arm under torque.
             self.tracker.connect()
+        self._connected_s = time.monotonic()
         try:
             with connecting(self):
                 super().connect(calibrate)
@@ -61,11 +66,12 @@ class RobustKochFollower(KochFollower):
         """Joint positions, tracker values, camera frames; see `KochFollower.get_observation`.
 
         Raises:
-            ConnectionError: The arm does not answer.
+            BusLostError: The arm does not answer.
             TimeoutError: The tracker's last values are older than its `max_age_s`.
         """
         JOURNAL.start_read(self.name)
-        observation: dict[str, Any] = super().get_observation()
+        with self.bus.tolerating_loss():
+            observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
             observation.update(self.tracker.read())
         return observation
@@ -77,11 +83,20 @@ class RobustKochFollower(KochFollower):
         return to where the arm was, tracked objects included.
         """
         tracked = self.tracker.features if self.tracker is not None else {}
-        sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
+        with self.bus.tolerating_loss():
+            sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
         return sent
 
     def disconnect(self) -> None:
-        """See `KochFollower.disconnect`."""
+        """See `KochFollower.disconnect`; what happens to the torque after a lost bus, `on_bus_loss` says."""
+        self.bus.keep_torque = self.config.on_bus_loss == "hold" and lost_since(self._connected_s)
+        if self.bus.keep_torque and self.config.disable_torque_on_disconnect:
+            logger.warning(
+                "%s: a bus was lost, the arm HOLDS ITS POSE with the torque on. Support it, then run "
+                "`lerobot-ext relax --port %s`.",
+                self,
+                self.config.port,
+            )
         try:
             with disconnecting(self):
                 super().disconnect()

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--teleop.type=koch_leader` builds once this plugin is installed."""
 
-from typing import Any
-
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.teleoperators.koch_leader import KochLeader
 
@@ -13,7 +11,7 @@ from lerobot_robot_koch.stale_values import JOURNAL
 
 
 class RobustKochLeader(KochLeader):
-    """Stock Koch leader on a bus with retries.
+    """Stock Koch leader on a robust bus.
 
     Args:
         config (`RobustKochLeaderConfig`): Its configuration.
@@ -24,19 +22,22 @@ class RobustKochLeader(KochLeader):
     def __init__(self, config: RobustKochLeaderConfig) -> None:
         super().__init__(config)
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
-        self.bus = RobustDynamixelBus.replacing(
-            stock_bus, num_read_retries=config.num_read_retries, num_write_retries=config.num_write_retries
-        )
+        self.bus = RobustDynamixelBus.replacing(stock_bus, config, self.name)
 
     def connect(self, calibrate: bool = True) -> None:
         """See `KochLeader.connect`."""
         with connecting(self):
             super().connect(calibrate)
 
-    def get_action(self) -> dict[str, Any]:
-        """Joint positions; see `KochLeader.get_action`."""
+    def get_action(self) -> dict[str, float]:
+        """Joint positions, each at most `max_stale_ms` old; see `KochLeader.get_action`.
+
+        Raises:
+            BusLostError: The arm does not answer.
+        """
         JOURNAL.start_read(self.name)
-        action: dict[str, Any] = super().get_action()
+        with self.bus.tolerating_loss():
+            action: dict[str, float] = super().get_action()
         return action
 
     def disconnect(self) -> None:

@@ -43,6 +43,30 @@ def describe_failure(port: str, error: BaseException | None) -> str:
     return f"{_cause(port, error)} Ports on this machine: {listed or 'none'}. {_remedy(port, error)}"
 
 
+def latency_advice(port: str, otherwise: str = "") -> str:
+    """How to make a slow USB adapter deliver replies at once, where its latency timer can be seen.
+
+    An FTDI chip holds back what it received until 62 bytes are there or its timer, 16 ms from the factory,
+    runs out.
+
+    Args:
+        port (`str`): The port.
+        otherwise (`str`, *optional*): What to say when there is no such timer, or when it is short.
+    """
+    name = Path(os.path.realpath(port)).name
+    timer = Path("/sys/class/tty") / name / "device" / "latency_timer"
+    try:
+        timer_ms = int(timer.read_text())
+    except (OSError, ValueError):
+        return otherwise
+    if timer_ms <= 1:
+        return otherwise
+    return (
+        f"The USB adapter holds replies back for {timer_ms} ms: `echo 1 | sudo tee "
+        f"/sys/bus/usb-serial/devices/{name}/latency_timer`."
+    )
+
+
 def _cause(port: str, error: BaseException | None) -> str:
     if not os.path.lexists(port):
         return f"Port {port!r} does not exist."

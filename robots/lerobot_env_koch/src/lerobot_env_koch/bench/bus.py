@@ -7,7 +7,6 @@ that is counted apart from the injected faults, because it says something about 
 driver under test.
 """
 
-import os
 import select
 import threading
 import time
@@ -22,6 +21,7 @@ from lerobot_env_koch.bench.faults import FaultPlan
 from lerobot_env_koch.bench.instructions import Responder
 from lerobot_env_koch.bench.latency_timer import LatencyTimer
 from lerobot_env_koch.bench.port import VirtualPort
+from lerobot_env_koch.bench.priority import prefer_this_thread
 from lerobot_env_koch.bench.protocol import Instruction, Packet, PacketParser
 from lerobot_env_koch.bench.servo import Servo
 from lerobot_env_koch.bench.trace import TraceWriter
@@ -54,6 +54,7 @@ class BusStats:
         n_late (`int`): Replies the host delayed by more than `LATE_S` (not injected faults).
         max_late_ms (`float`): The worst of those delays, in milliseconds.
         n_stalls (`int`): Times the bus thread itself was not run for longer than `LATE_S`.
+        max_stall_ms (`float`): The longest of those times, in milliseconds.
         n_opened (`int`): Times a client opened the port.
     """
 
@@ -64,6 +65,7 @@ class BusStats:
     n_late: int = 0
     max_late_ms: float = 0.0
     n_stalls: int = 0
+    max_stall_ms: float = 0.0
     n_opened: int = 0
 
 
@@ -183,6 +185,7 @@ class VirtualBus:
             "open": self.is_open,
             **asdict(self.stats),
             "max_late_ms": round(self.stats.max_late_ms, 1),
+            "max_stall_ms": round(self.stats.max_stall_ms, 1),
             "late_log": [[round(at_s, 4), round(ms, 1)] for at_s, ms in self._late_log.copy()],
             "n_crc_errors_received": self._parser.n_crc_errors,
             "fault_plan": str(self.faults.plan),
@@ -221,8 +224,7 @@ class VirtualBus:
         events = poller.poll(timeout_s * 1000)
         now = time.monotonic()
         if self.is_open and now - waiting_since > timeout_s + LATE_S:
-            self.stats.n_stalls += 1
-            self._late_log.append((now, (now - waiting_since - timeout_s) * 1000))
+            self._note_stall(now, (now - waiting_since - timeout_s) * 1000)
         flags = events[0][1] if events else 0
         if flags & select.POLLIN:
             self._set_open(True)
@@ -350,17 +352,16 @@ class VirtualBus:
             self.stats.n_bytes_out += self._port.write(data)
             now = time.monotonic()
             if now - due_s > LATE_S:
-                self.stats.n_late += 1
-                self.stats.max_late_ms = max(self.stats.max_late_ms, (now - due_s) * 1000)
-                self._late_log.append((now, (now - due_s) * 1000))
+                self._note_late(now, (now - due_s) * 1000)
 
+    # --- what the host did
 
-def prefer_this_thread() -> None:
-    """Let the calling thread run before other work, where the host allows it."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(5))
-    except (OSError, AttributeError):
-        try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
-        except (OSError, AttributeError):
-            return
+    def _note_late(self, now: float, ms: float) -> None:
+        self.stats.n_late += 1
+        self.stats.max_late_ms = max(self.stats.max_late_ms, ms)
+        self._late_log.append((now, ms))
+
+    def _note_stall(self, now: float, ms: float) -> None:
+        self.stats.n_stalls += 1
+        self.stats.max_stall_ms = max(self.stats.max_stall_ms, ms)
+        self._late_log.append((now, ms))

@@ -97,7 +97,7 @@ def _run(args: Namespace) -> int:
     if args.show_trace is not None:
         return _show_trace(args)
     from lerobot_env_koch.bench.assembly import Bench
-    from lerobot_env_koch.bench.bus import prefer_this_thread
+    from lerobot_env_koch.bench.priority import prefer_this_thread
 
     try:
         bench = Bench(_config(args))
@@ -139,10 +139,10 @@ def _delay_warning(status: dict[str, Any]) -> str:
     n_replies = sum(bus["n_status"] for bus in buses)
     if n_delays <= MAX_DELAYED * n_replies:
         return ""
-    worst_ms = max(bus["max_late_ms"] for bus in buses)
+    worst_ms = max(max(bus["max_late_ms"], bus["max_stall_ms"]) for bus in buses)
     return (
-        f"warning: this machine delayed the bench {n_delays} times in {n_replies} replies (worst reply "
-        f"{worst_ms:g} ms late): do not judge a driver by this run. Close other programs, leave cameras out "
+        f"warning: this machine delayed the bench {n_delays} times in {n_replies} replies (at worst by "
+        f"{worst_ms:g} ms): do not judge a driver by this run. Close other programs, leave cameras out "
         "(`--cameras none`), or allow real-time priority (`ulimit -r`)."
     )
 

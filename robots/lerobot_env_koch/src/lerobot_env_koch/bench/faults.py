@@ -68,9 +68,12 @@ class Burst:
                 f"fault `burst` rate ({self.rate}) must be at least 0 and below the loss in a burst, "
                 f"{self.loss}."
             )
-        if not self.length >= 1 or self.enter > 1:
+        bad = self.rate / self.loss
+        shortest = max(1.0, bad / (1 - bad))
+        if not self.length >= shortest:
             raise ValueError(
-                f"fault `burst` length ({self.length}) is too short; a burst has at least 1 packet."
+                f"fault `burst` length ({self.length}) is too short for a loss of {self.rate}; give "
+                f"{shortest:.3g} packets or more."
             )
 
     @property

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from lerobot_env_koch.bench.fate import Fate
 from lerobot_env_koch.bench.instructions import Reply
+from lerobot_env_koch.bench.priority import prefer_this_thread
 from lerobot_env_koch.bench.protocol import Instruction, Packet, encode
 
 FORMAT: Final = "koch bench trace 1"
@@ -42,8 +43,11 @@ class TraceWriter:
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
         self._start_s = time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OSError(f"the trace {path} cannot be written: {error}.") from error
         self._rows: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._closing = threading.Event()
         start = {"format": FORMAT, "time": time.time(), "monotonic": self._start_s}
@@ -92,6 +96,7 @@ class TraceWriter:
         self._rows.put(row)
 
     def _write(self) -> None:
+        prefer_this_thread()
         while not self._closing.wait(_FLUSH_EVERY_S):
             self._drain()
         self._drain()
@@ -135,9 +140,9 @@ class Trace:
             raise ValueError(f"the trace {path} cannot be read: {error}.") from error
         if lines and not lines[-1].endswith("\n"):
             lines.pop()
+        if not lines or FORMAT not in lines[0]:
+            raise ValueError(f"{path} is no trace of the bench (its first line does not say {FORMAT!r}).")
         rows = [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
-        if not rows or rows[0].get("format") != FORMAT:
-            raise ValueError(f"{path} is no trace of the bench; `lerobot-ext sim --trace FILE` writes one.")
         return cls(rows[0], rows[1:])
 
     def fates(self, arm: str, direction: str) -> Iterator[Fate]:

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_env_koch.bench.arm import Arm
-from lerobot_env_koch.bench.bus import VirtualBus, prefer_this_thread
+from lerobot_env_koch.bench.bus import VirtualBus
 from lerobot_env_koch.bench.calibration import Phase
 from lerobot_env_koch.bench.cameras import CameraPublisher, scene_state
 from lerobot_env_koch.bench.hand import SWEEP_S, Hand
+from lerobot_env_koch.bench.priority import prefer_this_thread
 from lerobot_env_koch.bench.tracker import RATE_HZ, TrackerPublisher
 from lerobot_env_koch.constants import ENVIRONMENT_STATE_NAMES, JOINT_NAMES
 from lerobot_env_koch.physics import KochWorld
