@@ -33,7 +33,7 @@ BITS_PER_BYTE: Final = 10
 LATE_S: Final = 10e-3
 """A reply this much later than planned, or a port left alone this long, counts as the host's fault."""
 
-LATE_LOG: Final = 100
+LATE_LOG: Final = 1000
 """How many of the host's delays are kept with their time."""
 
 _CLOSED_POLL_S: Final = 0.005
