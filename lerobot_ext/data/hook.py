@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides whether a process gets our dataset reading; imports nothing heavy to find out."""
+"""Decides whether a process gets our dataset reading and journal; imports nothing heavy to find out."""
 
 import os
 import sys
 
 SWITCH = "LEROBOT_EXT_COLUMNS"
+JOURNAL_SWITCH = "LEROBOT_EXT_JOURNAL"
 _DATASET_MODULE = "lerobot.datasets.lerobot_dataset"
+_WRITER_MODULE = "lerobot.datasets.dataset_writer"
 
 
 def install_where_datasets_are_read() -> None:
@@ -21,13 +23,39 @@ def install_where_datasets_are_read() -> None:
     Raises:
         ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
     """
-    switch = os.environ.get(SWITCH, "on").strip().lower() or "on"
-    if switch not in ("on", "off"):
-        raise ValueError(f"environment variable {SWITCH} is {switch!r}; set it to `on` or `off`, or unset it")
-    if switch == "off" or _DATASET_MODULE not in sys.modules:
+    if not _switched_on(SWITCH) or _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
     from lerobot_ext.data import camera_window, ram_reader
 
     ram_reader.install()
     camera_window.install()
+
+
+def install_where_datasets_are_written() -> None:
+    """Journal the recordings of this process if it has imported LeRobot's dataset writer.
+
+    The stock command lines that record (record, rollout) import it before they load plugins. A script of your
+    own calls `episode_journal.start()`. Environment variable `LEROBOT_EXT_JOURNAL=off` keeps the journal from
+    being written.
+
+    Raises:
+        ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
+    """
+    if not _switched_on(JOURNAL_SWITCH) or _WRITER_MODULE not in sys.modules:
+        return
+    from lerobot_ext.data import episode_journal
+
+    episode_journal.start()
+
+
+def _switched_on(switch: str) -> bool:
+    """Whether an environment variable says `on`, or nothing.
+
+    Raises:
+        ValueError: It says something else than `on` or `off`.
+    """
+    value = os.environ.get(switch, "on").strip().lower() or "on"
+    if value not in ("on", "off"):
+        raise ValueError(f"environment variable {switch} is {value!r}; set it to `on` or `off`, or unset it")
+    return value == "on"

@@ -48,6 +48,9 @@ _EEPROM_END: Final = 64
 _UNCHECKED_REGISTERS: Final = (7, 8)
 """After its id or baud rate was written, a motor cannot be asked for it the same way."""
 _HARDWARE_ERROR_STATUS: Final = 70
+_LEAST_S: Final = 0.001
+_LAST_TRIES: Final = 3
+"""Patient requests, at least, before the bus counts as lost: what came before may have been too hasty."""
 _SLOW_S: Final = 0.008
 _TIMER_ADVICE: Final = (
     "Set the latency timer of the USB adapter to 1 ms (Windows: Device Manager, port settings, Advanced)."
@@ -145,7 +148,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         for n_round in self._rounds(self.fields.num_read_retries):
             n_rounds = n_round
             for id_ in self.ids:
-                if id_ not in found and (model := self._ping_once(id_)) is not None:
+                if id_ not in found and (model := self._ping_once(id_, n_round > 1)) is not None:
                     found[id_] = model
             if len(found) == len(self.ids):
                 break
@@ -252,7 +255,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         start_s, n_tries, model = time.monotonic(), 0, None
         for n_try in self._rounds(max(num_retry, self.fields.num_read_retries)):
             n_tries = n_try
-            model = self._ping_once(id_)
+            model = self._ping_once(id_, n_try > 1)
             if model is not None:
                 break
         self.counts.n_reads_retried += n_tries > 1
@@ -260,10 +263,10 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             raise self._lost(f"Ping of id {id_} failed.", [id_], n_tries, start_s)
         return model
 
-    def _ping_once(self, id_: int) -> int | None:
+    def _ping_once(self, id_: int, patient: bool) -> int | None:
         """Model number of one motor; one that reports an error is there all the same."""
         exchange = self.link.ask(id_, Instruction.PING, b"", PING_DATA)
-        exchange.run_once(float("inf"))
+        exchange.run_once(float("inf"), patient=patient)
         reply = exchange.replies.get(id_)
         return int.from_bytes(reply.data[:2], "little") if reply and reply.data else None
 
@@ -340,8 +343,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         """
         self.counts.n_reads += 1
         exchange = self.link.read(ids, address, length)
-        for _ in self._rounds(max(retries, self.fields.num_read_retries)):
-            if exchange.run_once(float("inf")):
+        for n_try in self._rounds(max(retries, self.fields.num_read_retries)):
+            if exchange.run_once(float("inf"), patient=n_try > 1):
                 break
         self.counts.n_reads_retried += exchange.n_tries > 1
         if err_msg is not None:
@@ -369,7 +372,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         reply: Reply | None = None
         for n_try in self._rounds(max(num_retry, self.fields.num_write_retries)):
             n_tries = n_try
-            reply = self._write_once(motor_id, addr, data)
+            reply = self._write_once(motor_id, addr, data, n_try > 1)
             if reply is not None:
                 break
         self.counts.n_writes_retried += n_tries > 1
@@ -382,11 +385,11 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             self._raise_alert(reply, err_msg)
         return self._comm_success, code_of(reply.error)
 
-    def _write_once(self, id_: int, address: int, data: bytes) -> Reply | None:
+    def _write_once(self, id_: int, address: int, data: bytes, patient: bool) -> Reply | None:
         """Write and take the acknowledgement; `None` when there is none that can be trusted."""
         doubtful = self.link.may_hear_late_replies() and address not in _UNCHECKED_REGISTERS
         exchange = self.link.ask(id_, Instruction.WRITE, address.to_bytes(2, "little") + data, 0)
-        exchange.run_once(float("inf"))
+        exchange.run_once(float("inf"), patient=patient)
         reply = exchange.replies.get(id_)
         if reply is None or code_of(reply.error) or not doubtful:
             return reply
@@ -426,26 +429,30 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         self.counts.n_reads += 1
         fast = self.uses_fast_sync_read and len(ids) > 1
         exchange = self.link.read(ids, address, length, fast=fast)
-        start_s = now_s = time.monotonic()
-        until_s = start_s + self._budget_s(len(ids), fast)
-        verdict = Verdict.KEEP_TRYING
-        while verdict is Verdict.KEEP_TRYING:
-            tried_from_s = now_s
-            done = exchange.run_once(max(until_s, now_s + 0.001))
+        budget_s = self._budget_s(len(ids), fast)
+        until_s = time.monotonic() + budget_s
+        n_overdue = 0  # requests after the budget was spent
+        while True:
+            # Half of the budget at most, so that a lost first reply leaves time for a second request.
+            share_s = float("inf") if n_overdue else min(budget_s / 2, until_s - time.monotonic())
+            done = exchange.run_once(time.monotonic() + max(share_s, _LEAST_S), patient=n_overdue > 0)
             now_s = time.monotonic()
             self._take_in_loop(exchange, length, err_msg)
             if fast and exchange.n_tries == 1:
                 self._judge_fast_sync_read(bool(exchange.replies))
             if done:
                 break
-            self._freshness.tried(exchange.missing, now_s - tried_from_s)
-            if now_s >= until_s:
-                verdict = self._freshness.verdict(exchange.missing, now_s)
-                until_s = now_s + self._budget_s(len(exchange.missing), False)
+            self._freshness.tried(exchange.missing, exchange.waited_s)
+            if now_s < until_s:
+                continue
+            verdict = self._freshness.verdict(exchange.missing, now_s)
+            if verdict is Verdict.USE_LAST:
+                break
+            if verdict is Verdict.GIVE_UP and n_overdue >= _LAST_TRIES:
+                tried_s = self._freshness.tried_s(exchange.missing)
+                raise self._lost(err_msg, exchange.missing, exchange.n_tries, now_s - tried_s)
+            n_overdue += 1
         self.counts.n_reads_retried += exchange.n_tries > 1
-        if verdict is Verdict.GIVE_UP:
-            tried_s = self._freshness.tried_s(exchange.missing)
-            raise self._lost(err_msg, exchange.missing, exchange.n_tries, now_s - tried_s)
         for id_ in exchange.missing:
             self._note_stale(id_, now_s)
         return {id_: self._freshness.value(id_) for id_ in ids}
@@ -453,7 +460,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
     def _budget_s(self, n: int, fast: bool) -> float:
         """`read_budget_ms`, or more where the adapter is too slow for one answer within it."""
         mean_s = self.link.round_trip.mean(1 if fast else n) or 0.0
-        return max(self.fields.read_budget_ms / 1000, 1.5 * mean_s)
+        return max(self.fields.read_budget_ms / 1000, 2.5 * mean_s)
 
     def _take_in_loop(self, exchange: Exchange, length: int, err_msg: str) -> None:
         self._check_replies(exchange, err_msg)

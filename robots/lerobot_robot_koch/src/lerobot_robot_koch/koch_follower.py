@@ -13,6 +13,8 @@ from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
 from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
 from lerobot_robot_koch.losses import lost_since
+from lerobot_robot_koch.session import connecting, disconnecting
+from lerobot_robot_koch.stale_values import JOURNAL
 from lerobot_robot_koch.tracker import Tracker
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
             self.tracker.connect()
         self._connected_s = time.monotonic()
         try:
-            super().connect(calibrate)
+            with connecting(self):
+                super().connect(calibrate)
         except BaseException:
             self._close_tracker()
             raise
@@ -70,6 +73,7 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
             TimeoutError: The tracker's last values are older than its `max_age_s`.
         """
         self.require_calibration()
+        JOURNAL.start_read(self.name)
         with self.bus.tolerating_loss():
             observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
@@ -99,7 +103,8 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
                 self.config.port,
             )
         try:
-            super().disconnect()
+            with disconnecting(self):
+                super().disconnect()
         finally:
             self._close_tracker()
 

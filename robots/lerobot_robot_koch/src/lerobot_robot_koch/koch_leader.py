@@ -7,6 +7,8 @@ from lerobot.teleoperators.koch_leader import KochLeader
 from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_leader import RobustKochLeaderConfig
 from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
+from lerobot_robot_koch.session import connecting, disconnecting
+from lerobot_robot_koch.stale_values import JOURNAL
 
 
 class RobustKochLeader(CalibrationGuard, KochLeader):
@@ -24,6 +26,11 @@ class RobustKochLeader(CalibrationGuard, KochLeader):
         self.bus = DirectedBus.replacing(stock_bus, config, self.name)
         self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
 
+    def connect(self, calibrate: bool = True) -> None:
+        """See `KochLeader.connect`."""
+        with connecting(self):
+            super().connect(calibrate)
+
     def get_action(self) -> dict[str, float]:
         """Joint positions, each at most `max_stale_ms` old; see `KochLeader.get_action`.
 
@@ -31,6 +38,12 @@ class RobustKochLeader(CalibrationGuard, KochLeader):
             BusLostError: The arm does not answer.
         """
         self.require_calibration()
+        JOURNAL.start_read(self.name)
         with self.bus.tolerating_loss():
             action: dict[str, float] = super().get_action()
         return action
+
+    def disconnect(self) -> None:
+        """See `KochLeader.disconnect`."""
+        with disconnecting(self):
+            super().disconnect()

@@ -22,7 +22,7 @@ import serial
 from lerobot_robot_koch.alerts import CRC_ERROR, code_of
 from lerobot_robot_koch.errors import CHECK, BusLostError
 from lerobot_robot_koch.losses import note_loss
-from lerobot_robot_koch.round_trip import RoundTrip
+from lerobot_robot_koch.round_trip import PATIENT_S, RoundTrip
 from lerobot_robot_koch.wire import Reply, ReplyParser, encode, read_request, reply_bytes
 
 try:
@@ -190,7 +190,7 @@ class Link:
         exchange = Exchange(
             self, ids, 4 + _N_EXTRA, lambda missing: read_request(missing, address, 4 + _N_EXTRA)
         )
-        return any(exchange.run_once(float("inf")) for _ in range(_N_PROBES)) and all(
+        return any(exchange.run_once(float("inf"), patient=n > 0) for n in range(_N_PROBES)) and all(
             reply.data for reply in exchange.replies.values()
         )
 
@@ -235,6 +235,8 @@ class Exchange:
     Attributes:
         started_s (`float`): Monotonic time of the first request: no reply is older.
         n_tries (`int`): Requests sent.
+        waited_s (`float`): How long the last one waited for answers, without the time for which the program
+            itself was held up.
         replies (`dict[int, Reply]`): Answers by id.
         missing (`list[int]`): Ids that have not answered.
     """
@@ -255,14 +257,17 @@ class Exchange:
         self._parser = ReplyParser(n_data, len(ids) if first_request else 0)
         self.started_s = 0.0
         self.n_tries = 0
+        self.waited_s = 0.0
         self.replies: dict[int, Reply] = {}
         self.missing = list(ids)
 
-    def run_once(self, deadline_s: float) -> bool:
+    def run_once(self, deadline_s: float, *, patient: bool = False) -> bool:
         """Ask those that are missing, once, and take their answers.
 
         Args:
             deadline_s (`float`): Monotonic time at which to stop waiting even if the usual time is not over.
+            patient (`bool`, *optional*, defaults to `False`): Wait at least as long as dynamixel-sdk does,
+                for a bus that may have become slower than it was.
 
         Returns:
             `bool`: Whether all have answered.
@@ -270,7 +275,7 @@ class Exchange:
         Raises:
             BusLostError: The port has gone.
         """
-        asked, link = list(self.missing), self._link
+        asked, link, trip = list(self.missing), self._link, self._link.round_trip
         fast_request = self._first_request if self.n_tries == 0 else None
         if self.n_tries == 0:
             link.port.clearPort()
@@ -278,27 +283,29 @@ class Exchange:
             self.started_s = time.monotonic()
         self.n_tries += 1
         link.send(fast_request or self._make_request(asked))
-        n_before = len(self.replies)
+        sent_s, n_before, wire_s = time.monotonic(), len(self.replies), self._wire_s(len(asked))
         # All parts of a fast reply come in one packet, about as soon as one ordinary reply.
         n_expected = 1 if fast_request else len(asked)
-        until_s = time.monotonic() + self._wire_s(len(asked)) + link.round_trip.timeout(n_expected)
-        gap_s = self._collect(asked, min(until_s, deadline_s))
-        if not self.missing:
-            if self.n_tries == 1:
-                elapsed = time.monotonic() - self.started_s - self._wire_s(len(asked))
-                link.round_trip.succeeded(n_expected, max(elapsed, 0.0), gap_s)
-            return True
-        link.counts.n_missed += len(self.missing)
-        link.note_unanswered()
-        if len(self.replies) == n_before:
-            link.round_trip.failed()
-        return False
+        wait_s = max(trip.timeout(n_expected), PATIENT_S if patient else 0.0)
+        until_s = min(sent_s + wire_s + wait_s, deadline_s)
+        silence_s = self._collect(asked, until_s, patient)
+        self.waited_s = min(time.monotonic(), until_s) - sent_s
+        if not self.missing and (self.n_tries == 1 or patient):
+            trip.succeeded(n_expected, max(time.monotonic() - sent_s - wire_s, 0.0), silence_s)
+        elif len(self.replies) > n_before:
+            trip.heard()
+        else:
+            trip.failed()
+        if self.missing:
+            link.counts.n_missed += len(self.missing)
+            link.note_unanswered()
+        return not self.missing
 
     def _wire_s(self, n: int) -> float:
         """Time the bytes of `n` replies take on the line at least, at ten bits a byte."""
         return n * reply_bytes(self._n_data) * 10 / float(self._link.port.baudrate)
 
-    def _collect(self, asked: list[int], until_s: float) -> float | None:
+    def _collect(self, asked: list[int], until_s: float, patient: bool) -> float | None:
         """Take replies until all or the last one asked has answered, the line falls silent, or time is over.
 
         Returns:
@@ -306,7 +313,8 @@ class Exchange:
         """
         link, damaged_before = self._link, self._parser.n_damaged
         last_s, longest_s = 0.0, None
-        while link.wait_readable(min(until_s, last_s + link.round_trip.gap()) if last_s else until_s):
+        gap_s = float("inf") if patient else link.round_trip.gap()
+        while link.wait_readable(min(until_s, last_s + gap_s) if last_s else until_s):
             now_s = time.monotonic()
             if last_s:
                 longest_s = max(longest_s or 0.0, now_s - last_s)

@@ -28,6 +28,16 @@ class StaleJournal:
 
     def __init__(self) -> None:
         self._values: deque[StaleValue] = deque(maxlen=_MAX_WAITING)
+        self.n_reads = 0
+        """How often a device was read for an observation or an action."""
+
+    def start_read(self, device: str) -> None:
+        """A device is about to be read: what it noted before and nobody took was never recorded."""
+        self.n_reads += 1
+        waiting = [value for value in self._values if value.device != device]
+        if len(waiting) < len(self._values):
+            self._values.clear()
+            self._values.extend(waiting)
 
     def add(self, value: StaleValue) -> None:
         """Note one; the oldest is forgotten when nobody takes them."""
