@@ -5,7 +5,7 @@ Stock LeRobot tries each ping, read and write of a Koch once, so that one lost p
 connection. Here:
 
 - configuration (pings, reads, acknowledged writes) is repeated until it succeeds or both the number of
-  retries and `give_up_ms` are used up;
+  retries and three times `give_up_ms` are used up;
 - in the control loop (`tolerating_loss`) a read of the joints has a time budget, asks again only those that
   have not answered, then uses their last values while these are young enough, and gives up only after
   `give_up_ms` of active trying (`freshness`);
@@ -34,14 +34,19 @@ from lerobot_robot_koch.freshness import Freshness, Verdict
 from lerobot_robot_koch.link import PING_DATA, Exchange, Link, Port
 from lerobot_robot_koch.losses import note_loss
 from lerobot_robot_koch.ports import describe_failure, latency_advice
+from lerobot_robot_koch.round_trip import FAST
 from lerobot_robot_koch.stale_values import JOURNAL, StaleValue
 from lerobot_robot_koch.torque import TORQUE_ENABLE, broadcast_torque_off, release
 from lerobot_robot_koch.wire import Instruction, Reply, sync_write_request
 
 logger = logging.getLogger(__name__)
 
-_PAUSES_S: Final = (0.0, 0.002, 0.005, 0.01, 0.02)
+_PAUSES_S: Final = (0.0, 0.002, 0.005, 0.01)
 """Between tries of a configuration request, so that they outlast a burst of losses; the last one repeats."""
+_CONFIGURING: Final = 3
+"""How many times `give_up_ms` a configuration request may take: a user waits for it, no frame does."""
+_PATIENT_EVERY: Final = 4
+"""Every so many tries of a configuration request, wait as long as the SDK does."""
 _FAST_PROBES: Final = 6
 _MAX_FAST_FAILURES: Final = 20
 _EEPROM_END: Final = 64
@@ -148,7 +153,10 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         for n_round in self._rounds(self.fields.num_read_retries):
             n_rounds = n_round
             for id_ in self.ids:
-                if id_ not in found and (model := self._ping_once(id_, n_round > 1)) is not None:
+                if (
+                    id_ not in found
+                    and (model := self._ping_once(id_, n_round % _PATIENT_EVERY == 0)) is not None
+                ):
                     found[id_] = model
             if len(found) == len(self.ids):
                 break
@@ -255,7 +263,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         start_s, n_tries, model = time.monotonic(), 0, None
         for n_try in self._rounds(max(num_retry, self.fields.num_read_retries)):
             n_tries = n_try
-            model = self._ping_once(id_, n_try > 1)
+            model = self._ping_once(id_, n_try % _PATIENT_EVERY == 0)
             if model is not None:
                 break
         self.counts.n_reads_retried += n_tries > 1
@@ -344,7 +352,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         self.counts.n_reads += 1
         exchange = self.link.read(ids, address, length)
         for n_try in self._rounds(max(retries, self.fields.num_read_retries)):
-            if exchange.run_once(float("inf"), patient=n_try > 1):
+            if exchange.run_once(float("inf"), patient=n_try % _PATIENT_EVERY == 0):
                 break
         self.counts.n_reads_retried += exchange.n_tries > 1
         if err_msg is not None:
@@ -372,7 +380,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         reply: Reply | None = None
         for n_try in self._rounds(max(num_retry, self.fields.num_write_retries)):
             n_tries = n_try
-            reply = self._write_once(motor_id, addr, data, n_try > 1)
+            reply = self._write_once(motor_id, addr, data, n_try % _PATIENT_EVERY == 0)
             if reply is not None:
                 break
         self.counts.n_writes_retried += n_tries > 1
@@ -429,12 +437,15 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         self.counts.n_reads += 1
         fast = self.uses_fast_sync_read and len(ids) > 1
         exchange = self.link.read(ids, address, length, fast=fast)
-        budget_s = self._budget_s(len(ids), fast)
+        # An adapter that is too slow for the budget still gets the time for two answers.
+        mean_s = self.link.round_trip.mean(FAST if fast else len(ids)) or 0.0
+        budget_s = max(self.fields.read_budget_ms / 1000, 2.5 * mean_s)
+        # Half of it at most for one request, so that a lost first reply leaves time for a second one.
+        share_s = max(budget_s / 2, 1.5 * mean_s)
         until_s = time.monotonic() + budget_s
         n_overdue = 0  # requests after the budget was spent
         while True:
-            # Half of the budget at most, so that a lost first reply leaves time for a second request.
-            share_s = float("inf") if n_overdue else min(budget_s / 2, until_s - time.monotonic())
+            share_s = float("inf") if n_overdue else min(share_s, until_s - time.monotonic())
             done = exchange.run_once(time.monotonic() + max(share_s, _LEAST_S), patient=n_overdue > 0)
             now_s = time.monotonic()
             self._take_in_loop(exchange, length, err_msg)
@@ -456,11 +467,6 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         for id_ in exchange.missing:
             self._note_stale(id_, now_s)
         return {id_: self._freshness.value(id_) for id_ in ids}
-
-    def _budget_s(self, n: int, fast: bool) -> float:
-        """`read_budget_ms`, or more where the adapter is too slow for one answer within it."""
-        mean_s = self.link.round_trip.mean(1 if fast else n) or 0.0
-        return max(self.fields.read_budget_ms / 1000, 2.5 * mean_s)
 
     def _take_in_loop(self, exchange: Exchange, length: int, err_msg: str) -> None:
         self._check_replies(exchange, err_msg)
@@ -494,8 +500,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
     # --- patience, errors, names
 
     def _rounds(self, retries: int) -> Iterator[int]:
-        """Numbers of the tries: `retries` + 1 of them at least, and on until `give_up_ms` is over."""
-        end_s = time.monotonic() + self.fields.give_up_ms / 1000
+        """Numbers of the tries: `retries` + 1 of them at least, and on for a while: no frame waits."""
+        end_s = time.monotonic() + _CONFIGURING * self.fields.give_up_ms / 1000
         n_try = 0
         while n_try <= retries or time.monotonic() < end_s:
             if n_try:

@@ -12,7 +12,7 @@ class BusFields:
 
     Args:
         num_read_retries (`int`, *optional*, defaults to `3`): Further tries, at least, after a failed ping or
-            configuration read; trying goes on until `give_up_ms` is over too.
+            configuration read; trying goes on for three times `give_up_ms`.
         num_write_retries (`int`, *optional*, defaults to `5`): The same for acknowledged writes.
         read_budget_ms (`float`, *optional*, defaults to `10.0`): Time one read of the joint positions may
             take in the control loop before the last known values of the missing joints are used.

@@ -22,7 +22,7 @@ import serial
 from lerobot_robot_koch.alerts import CRC_ERROR, code_of
 from lerobot_robot_koch.errors import CHECK, BusLostError
 from lerobot_robot_koch.losses import note_loss
-from lerobot_robot_koch.round_trip import PATIENT_S, RoundTrip
+from lerobot_robot_koch.round_trip import FAST, PATIENT_S, RoundTrip
 from lerobot_robot_koch.wire import Reply, ReplyParser, encode, read_request, reply_bytes
 
 try:
@@ -284,8 +284,7 @@ class Exchange:
         self.n_tries += 1
         link.send(fast_request or self._make_request(asked))
         sent_s, n_before, wire_s = time.monotonic(), len(self.replies), self._wire_s(len(asked))
-        # All parts of a fast reply come in one packet, about as soon as one ordinary reply.
-        n_expected = 1 if fast_request else len(asked)
+        n_expected = FAST if fast_request else len(asked)
         wait_s = max(trip.timeout(n_expected), PATIENT_S if patient else 0.0)
         until_s = min(sent_s + wire_s + wait_s, deadline_s)
         silence_s = self._collect(asked, until_s, patient)

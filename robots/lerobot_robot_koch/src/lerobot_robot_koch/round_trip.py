@@ -17,6 +17,8 @@ _MIN_MARGIN_S: Final = 0.002
 PATIENT_S: Final = 0.034
 """What dynamixel-sdk waits beyond the bytes: twice an FTDI chip's 16 ms, and 2 ms."""
 _MAX_BACKOFF: Final = 16
+FAST: Final = 0
+"""In place of the number of servos: a Fast Sync Read."""
 
 
 class _Estimate:
@@ -42,7 +44,8 @@ class _Estimate:
 class RoundTrip:
     """Estimate of the time from a request to the last of `n` replies, without the time of their bytes.
 
-    Each `n` has an estimate of its own; one that was never seen is taken from those that were.
+    Each `n` has an estimate of its own, and so has a Fast Sync Read (`FAST`), which all servos answer in one
+    packet; one that was never seen is taken from those that were.
     """
 
     def __init__(self) -> None:
@@ -54,7 +57,7 @@ class RoundTrip:
         """All `n` servos answered the first request.
 
         Args:
-            n (`int`): Servos asked.
+            n (`int`): Servos asked, or `FAST`.
             seconds (`float`): Time until the last had answered.
             gap_s (`float | None`, *optional*): Longest silence between the first byte and the last.
         """
@@ -78,11 +81,13 @@ class RoundTrip:
 
     def mean(self, n: int) -> float | None:
         """Expected time for `n` replies, in seconds; `None` before the first one."""
-        known = sorted(self._times)
-        if not known:
-            return None
         if n in self._times:
             return self._times[n].mean
+        if n == FAST:
+            return self.mean(1)
+        known = sorted(set(self._times) - {FAST})
+        if not known:
+            return None
         if len(known) == 1:
             return self._times[known[0]].mean * max(n / known[0], 1.0)
         # A line through the nearest known numbers of servos: a fixed delay, and one for each servo.
