@@ -81,11 +81,13 @@ class RoundTrip:
 
     def mean(self, n: int) -> float | None:
         """Expected time for `n` replies, in seconds; `None` before the first one."""
+        known = sorted(set(self._times) - {FAST})
+        if n == FAST:
+            # At least as long as one reply: of an adapter that holds back what does not fill a portion, only
+            # the lucky long answers are quicker, and they alone would be counted.
+            return max((self._times[k].mean for k in (FAST, 1) if k in self._times), default=None)
         if n in self._times:
             return self._times[n].mean
-        if n == FAST:
-            return self.mean(1)
-        known = sorted(set(self._times) - {FAST})
         if not known:
             return None
         if len(known) == 1:
@@ -93,7 +95,7 @@ class RoundTrip:
         # A line through the nearest known numbers of servos: a fixed delay, and one for each servo.
         low, high = sorted(sorted(known, key=lambda k: abs(k - n))[:2])
         slope = (self._times[high].mean - self._times[low].mean) / (high - low)
-        fastest = min(estimate.mean for estimate in self._times.values())
+        fastest = min(self._times[k].mean for k in known)
         return max(self._times[low].mean + slope * (n - low), fastest)
 
     def timeout(self, n: int) -> float:
@@ -101,8 +103,8 @@ class RoundTrip:
         mean = self.mean(n)
         if mean is None:
             return PATIENT_S
-        margin = self._times[n].limit - mean if n in self._times else _MIN_MARGIN_S
-        return (mean + margin) * self._backoff
+        limits = [self._times[k].limit for k in ((FAST, 1) if n == FAST else (n,)) if k in self._times]
+        return max(limits, default=mean + _MIN_MARGIN_S) * self._backoff
 
     def gap(self) -> float:
         """Silence after the first byte that means that no more will come, in seconds."""
