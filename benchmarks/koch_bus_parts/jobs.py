@@ -55,6 +55,7 @@ class Job:
         settings (`dict`, *optional*): What the result depends on besides the key; a stored result with others
             is measured again.
         timeout_s (`float`, *optional*, defaults to `300.0`): After this time the child is ended.
+        real_time (`bool`, *optional*, defaults to `False`): Run it at a real-time priority.
     """
 
     key: str
@@ -62,6 +63,7 @@ class Job:
     work: Callable[[Place], dict[str, Any]]
     settings: dict[str, Any] = field(default_factory=dict)
     timeout_s: float = 300.0
+    real_time: bool = False
 
 
 @dataclass
@@ -161,7 +163,7 @@ def _child(job: Job, place: Place) -> None:
     reopen_streams()
 
     def measure() -> None:
-        priority, start = prefer_this_process(), time.monotonic()
+        priority, start = prefer_this_process(job.real_time), time.monotonic()
         result = job.work(place)
         seconds = round(time.monotonic() - start, 2)
         result |= {"seconds": seconds, "priority": priority, "load": os.getloadavg()[0]}

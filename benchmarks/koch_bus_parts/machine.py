@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 BENCH_PRIORITY: Final = 20
-"""Real-time priority of the measured benches, above that of others on this machine."""
+CLIENT_PRIORITY: Final = 18
+"""Real-time priorities: above other benches of this machine; a bench must never wait for its client."""
 
 CLIENT_NICE: Final = -8
 HOST_STALL_MS: Final = 10.0
@@ -47,15 +48,21 @@ def prefer_bench(pid: int) -> None:
             os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(BENCH_PRIORITY))
 
 
-def prefer_this_process() -> str:
+def prefer_this_process(real_time: bool) -> str:
     """Let this process run before ordinary ones: a busy host is not what is measured.
 
-    Not at a real-time priority: dynamixel-sdk spins while it waits for an answer, and would then keep the
-    kernel's worker from handing it the bytes of the pseudo-terminal.
+    Args:
+        real_time (`bool`): At a real-time priority. Only for a driver that sleeps while it waits:
+            dynamixel-sdk spins, and would keep the kernel's worker from handing it the bytes of the
+            pseudo-terminal.
 
     Returns:
-        `str`: `nice` or `ordinary`, as far as the host allows it.
+        `str`: `real-time`, `nice` or `ordinary`, as far as the host allows it.
     """
+    if real_time:
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CLIENT_PRIORITY))
+            return "real-time"
     try:
         os.setpriority(os.PRIO_PROCESS, 0, CLIENT_NICE)
     except (OSError, AttributeError):
