@@ -22,6 +22,7 @@ Expected last line: `ours: 0 of 108 recordings aborted; 0 aborts in 30000 paced 
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -101,6 +102,9 @@ def main() -> int:
     from koch_bus_parts.store import Store
 
     warm()
+    # Also in the background, where a shell has Ctrl-C ignored: end in order, with all benches.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     store = Store(out / "koch_bus.json", args.resume)
     before = machine.describe()
     with tempfile.TemporaryDirectory(prefix="koch_bus") as tmp:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pexpect
 from pexpect.fdpexpect import fdspawn
 
-from koch_bus_parts.contestants import CONTESTANTS, make_arms, release
+from koch_bus_parts.contestants import BETWEEN_SESSIONS_S, CONTESTANTS, make_arms, release
 from koch_bus_parts.forked import end_with, reopen_streams
 from koch_bus_parts.jobs import Job, Place
 from koch_bus_parts.virtual import CLOCK, TOUCHED, Control
@@ -54,6 +54,7 @@ def connect(place: Place, contestant: str, spec: str, n_tries: int) -> dict[str,
         late_before = control.late_replies()
         control.fault(spec)
         for _ in range(n_tries):
+            time.sleep(BETWEEN_SESSIONS_S)
             robot, leader = make_arms(contestant, place.ready)
             start = time.monotonic()
             try:

@@ -2,6 +2,7 @@
 """The three drivers that are compared, as the stock CLIs name them."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -21,6 +22,9 @@ CONTESTANTS: Final = {
 """Types of follower and leader."""
 
 CONNECT_ATTEMPTS: Final = 10
+BETWEEN_SESSIONS_S: Final = 0.2
+"""Nobody reopens a port faster; what a dead session had asked for may still be on its way until then."""
+
 FOLLOWER_ID: Final = "sim_follower"
 LEADER_ID: Final = "sim_leader"
 
@@ -71,6 +75,7 @@ def connected(contestant: str, ready: dict[str, Any], **fields: Any) -> Iterator
     arms: tuple[Any, ...] = ()
     try:
         for attempt in range(CONNECT_ATTEMPTS):
+            time.sleep(BETWEEN_SESSIONS_S)
             robot, leader = arms = make_arms(contestant, ready, **fields)
             try:
                 leader.connect()

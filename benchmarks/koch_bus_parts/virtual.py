@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from lerobot_env_koch.bench.control import BenchClient
 
+from koch_bus_parts.machine import prefer_bench
+
 START_S: Final = 180  # on a busy machine
 CLOCK: Final = ("--calibrated", "--hand", "clock")
 """Every position is the bench's clock: a value tells its own age. No physics runs."""
@@ -53,6 +55,7 @@ class VirtualBench:
                 start_new_session=True,
             )
         self._wait(ready_file)
+        prefer_bench(self._process.pid)
         self.ready: dict[str, Any] = json.loads(ready_file.read_text())
 
     def _wait(self, ready_file: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lerobot_robot_koch.freshness import Freshness, Verdict
+from lerobot_robot_koch.link import Link, Port
 from lerobot_robot_koch.round_trip import PATIENT_S, RoundTrip
 
 
@@ -136,3 +137,19 @@ def test_the_wait_is_never_shorter_than_the_mean(samples):
         assert mean is not None
         assert mean >= 0
         assert trip.timeout(n) > mean
+
+
+# --- late answers
+
+
+def test_after_a_lost_answer_the_next_reads_differ_in_length():
+    """What tells a late answer from a new one, for a third of a second at 30 frames a second."""
+    link = Link(Port("/dev/none"))
+    link.tags_reads = True
+    assert [link.n_extra(132, 4) for _ in range(5)] == [0] * 5
+    link.note_unanswered()
+    extras = [link.n_extra(132, 4) for _ in range(9)]
+    assert len({0, *extras}) == 10
+    assert 132 + 4 + max(extras) <= 146
+    # A read of one byte must never look like the answer to a ping.
+    assert 3 not in [1 + link.n_extra(64, 1) for _ in range(20)]

@@ -443,7 +443,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         # Half of it at most for one request, so that a lost first reply leaves time for a second one.
         share_s = max(budget_s / 2, 1.5 * mean_s)
         until_s = time.monotonic() + budget_s
-        n_overdue = 0  # requests after the budget was spent
+        n_overdue = n_again = 0  # requests after the budget was spent; exchanges begun anew
         while True:
             share_s = float("inf") if n_overdue else min(share_s, until_s - time.monotonic())
             done = exchange.run_once(time.monotonic() + max(share_s, _LEAST_S), patient=n_overdue > 0)
@@ -451,15 +451,19 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             self._take_in_loop(exchange, length, err_msg)
             if fast and exchange.n_tries == 1:
                 self._judge_fast_sync_read(bool(exchange.replies))
-            if done:
-                break
             self._freshness.tried(exchange.missing, exchange.waited_s)
-            if now_s < until_s:
+            if not done and now_s < until_s:
                 continue
             verdict = self._freshness.verdict(exchange.missing, now_s)
             if verdict is Verdict.USE_LAST:
-                break
-            if verdict is Verdict.GIVE_UP and n_overdue >= _LAST_TRIES:
+                too_old = self._freshness.too_old(ids, now_s)
+                if not too_old:
+                    break
+                # Those that answered at once have grown too old while another one was waited for.
+                if n_again == _LAST_TRIES:
+                    raise self._lost(err_msg, too_old, exchange.n_tries, exchange.started_s)
+                exchange, fast, n_again = self.link.read(ids, address, length), False, n_again + 1
+            elif verdict is Verdict.GIVE_UP and n_overdue >= _LAST_TRIES:
                 tried_s = self._freshness.tried_s(exchange.missing)
                 raise self._lost(err_msg, exchange.missing, exchange.n_tries, now_s - tried_s)
             n_overdue += 1

@@ -4,6 +4,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+_FRESH_S: Final = 0.1
 
 
 class Verdict(Enum):
@@ -54,6 +57,12 @@ class Freshness:
         if any(entry.tried_s >= self.give_up_s for entry in last):
             return Verdict.GIVE_UP
         return Verdict.KEEP_TRYING
+
+    def too_old(self, ids: Iterable[int], now_s: float) -> list[int]:
+        """Those of `ids` whose last value must not be used at `now_s`, even if it was received just now."""
+        # A value that came within this time is fresh also where no old ones are wanted.
+        limit_s = max(self.max_stale_s, _FRESH_S)
+        return [id_ for id_ in ids if self.age_s(id_, now_s) > limit_s]
 
     def value(self, id_: int) -> int:
         """Last known value."""

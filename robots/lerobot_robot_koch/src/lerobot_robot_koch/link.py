@@ -2,9 +2,10 @@
 """The serial line: one exchange at a time, a request and the replies to it, within a deadline.
 
 Replies carry no request number, so an answer that comes too late can be taken for the next one's. Three
-things keep that from happening: input is cleared before each exchange; the number of bytes asked for differs
-from one exchange to the next (`n_extra`), so that a reply to an earlier one has the wrong length; and who
-writes asks `may_hear_late_replies` whether an acknowledgement can be trusted.
+things keep that from happening: input is cleared before each exchange; for a while after an unanswered
+request the number of bytes asked for differs from one exchange to the next (`n_extra`), so that a reply to
+an earlier one has the wrong length; and who writes asks `may_hear_late_replies` whether an acknowledgement
+can be trusted.
 """
 
 import logging
@@ -37,10 +38,10 @@ logger = logging.getLogger(__name__)
 
 _PORT_ERRORS: Final = (OSError, serial.SerialException, _TermiosError, TypeError)
 """What a port that has gone raises; `TypeError` is pyserial's, whose file descriptor has become `None`."""
-_LATE_S: Final = 0.25
+_LATE_S: Final = 0.5
 """How long after an unanswered request its answer may still arrive."""
-_N_EXTRA: Final = 4
-"""Different lengths asked for, in turn."""
+_N_EXTRA: Final = 10
+"""Most bytes asked for beyond what is wanted."""
 _LAST_PLAIN_ADDRESS: Final = 146
 """End of the X series' control table without gaps that matter: extra bytes are not asked for beyond it."""
 PING_DATA: Final = 3
@@ -153,10 +154,11 @@ class Link:
 
     def n_extra(self, address: int, length: int) -> int:
         """How many bytes to ask for beyond `length` in the next read, so that its replies are told apart."""
-        self._n_reads += 1
-        if not self.tags_reads or address + length + _N_EXTRA > _LAST_PLAIN_ADDRESS:
+        tags = self.tags_reads and address + length + _N_EXTRA <= _LAST_PLAIN_ADDRESS
+        if not tags or not self.may_hear_late_replies():
             return 0
-        extra = self._n_reads % _N_EXTRA
+        extra = 1 + self._n_reads % (_N_EXTRA - 1)
+        self._n_reads += 1
         return _N_EXTRA if length + extra == PING_DATA else extra
 
     def ask(self, id_: int, instruction: int, params: bytes, n_data: int) -> "Exchange":
