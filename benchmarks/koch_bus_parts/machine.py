@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 BENCH_PRIORITY: Final = 20
-CLIENT_PRIORITY: Final = 18
-"""Real-time priorities: above other benches of this machine; a bench must never wait for its client."""
+"""Real-time priority of the measured benches, above that of others on this machine."""
 
 CLIENT_NICE: Final = -8
 HOST_STALL_MS: Final = 10.0
@@ -49,17 +48,14 @@ def prefer_bench(pid: int) -> None:
 
 
 def prefer_this_process() -> str:
-    """Let this process run before ordinary ones, as its bench does: a busy host is not what is measured.
+    """Let this process run before ordinary ones: a busy host is not what is measured.
+
+    Not at a real-time priority: dynamixel-sdk spins while it waits for an answer, and would then keep the
+    kernel's worker from handing it the bytes of the pseudo-terminal.
 
     Returns:
-        `str`: `real-time`, `nice` or `ordinary`, as far as the host allows it.
+        `str`: `nice` or `ordinary`, as far as the host allows it.
     """
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(CLIENT_PRIORITY))
-    except (OSError, AttributeError):
-        pass
-    else:
-        return "real-time"
     try:
         os.setpriority(os.PRIO_PROCESS, 0, CLIENT_NICE)
     except (OSError, AttributeError):
