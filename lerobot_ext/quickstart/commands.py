@@ -9,8 +9,6 @@ from lerobot_ext.quickstart.settings import CAMERA_SIZE, CAMERAS, FPS, TASK_TEXT
 
 DATASET_ID = "local/koch_lift"
 RECORDED_ID = "local/koch_recorded"
-# A busy machine may hold the bench up for 150 ms; each try waits 35 ms for an answer.
-_READ_RETRIES = 10
 
 
 def follower(bench: BenchInfo) -> list[str]:
@@ -19,7 +17,6 @@ def follower(bench: BenchInfo) -> list[str]:
         "--robot.type=koch_follower",
         f"--robot.port={bench.follower_port}",
         "--robot.id=virtual_follower",
-        f"--robot.num_read_retries={_READ_RETRIES}",
     ]
 
 
@@ -29,7 +26,6 @@ def leader(bench: BenchInfo) -> list[str]:
         "--teleop.type=koch_leader",
         f"--teleop.port={bench.leader_port}",
         "--teleop.id=virtual_leader",
-        f"--teleop.num_read_retries={_READ_RETRIES}",
     ]
 
 

@@ -8,7 +8,7 @@ connection. Here:
   retries and three times `give_up_ms` are used up;
 - in the control loop (`tolerating_loss`) a read of the joints has a time budget, asks again only those that
   have not answered, then uses their last values while these are young enough, and gives up only after
-  `give_up_ms` of active trying (`freshness`);
+  `give_up_ms` of active trying (`loop_read`, `freshness`);
 - errors that a motor *reports* (overload, voltage, a refused value) are told apart from lost packets;
 - torque-off on the way out reaches every servo and never raises (`torque`);
 - failures name port, motors, tries, elapsed time and what to check.
@@ -30,11 +30,10 @@ from lerobot_robot_koch.alerts import ALERT_BIT, code_of, describe_code, describ
 from lerobot_robot_koch.config_bus import BusFields
 from lerobot_robot_koch.counts import BusCounts
 from lerobot_robot_koch.errors import CHECK, BusLostError, MotorAlertError
-from lerobot_robot_koch.freshness import Freshness, Verdict
 from lerobot_robot_koch.link import PING_DATA, Exchange, Link, Port
+from lerobot_robot_koch.loop_read import LoopReader, MotorsLostError
 from lerobot_robot_koch.losses import note_loss
 from lerobot_robot_koch.ports import describe_failure, latency_advice
-from lerobot_robot_koch.round_trip import FAST
 from lerobot_robot_koch.stale_values import JOURNAL, StaleValue
 from lerobot_robot_koch.torque import TORQUE_ENABLE, broadcast_torque_off, release
 from lerobot_robot_koch.wire import Instruction, Reply, sync_write_request
@@ -48,14 +47,10 @@ _CONFIGURING: Final = 3
 _PATIENT_EVERY: Final = 4
 """Every so many tries of a configuration request, wait as long as the SDK does."""
 _FAST_PROBES: Final = 6
-_MAX_FAST_FAILURES: Final = 20
 _EEPROM_END: Final = 64
 _UNCHECKED_REGISTERS: Final = (7, 8)
 """After its id or baud rate was written, a motor cannot be asked for it the same way."""
 _HARDWARE_ERROR_STATUS: Final = 70
-_LEAST_S: Final = 0.001
-_LAST_TRIES: Final = 3
-"""Patient requests, at least, before the bus counts as lost: what came before may have been too hasty."""
 _SLOW_S: Final = 0.008
 _TIMER_ADVICE: Final = (
     "Set the latency timer of the USB adapter to 1 ms (Windows: Device Manager, port settings, Advanced)."
@@ -98,16 +93,19 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         self.sync_reader = dxl.GroupSyncRead(self.port_handler, self.packet_handler, 0, 0)
         self.sync_writer = dxl.GroupSyncWrite(self.port_handler, self.packet_handler, 0, 0)
         self.link = Link(self.port_handler)
-        self.uses_fast_sync_read = False
-        self._freshness = Freshness(self.fields.max_stale_ms / 1000, self.fields.give_up_ms / 1000)
+        self._loop = LoopReader(self.link, self.fields, self._check_replies)
         self._tolerating = False
-        self._n_fast_failures = 0
         self._alerted: set[int] = set()
 
     @classmethod
     def replacing(cls, bus: DynamixelMotorsBus, fields: BusFields, device: str) -> "RobustDynamixelBus":
         """A robust bus for the same port, motors and calibration as a stock one that is not connected yet."""
         return cls(bus.port, bus.motors, bus.calibration, fields=fields, device=device)
+
+    @property
+    def uses_fast_sync_read(self) -> bool:
+        """Whether the joints are read by Fast Sync Read in the control loop."""
+        return self._loop.uses_fast_sync_read
 
     @contextmanager
     def tolerating_loss(self) -> Iterator[None]:
@@ -130,14 +128,14 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             raise ConnectionError(describe_failure(self.port, cause)) from None
         self.port_handler.ask_for_low_latency()
         self.link = Link(self.port_handler)
-        self._freshness.forget()
+        self._loop = LoopReader(self.link, self.fields, self._check_replies)
         self._alerted.clear()
         if not handshake:
             return
         try:
             self._handshake()
             self.link.learn_tagging(self.ids)
-            self.uses_fast_sync_read = self.fields.fast_sync_read and self._understands_fast_sync_read()
+            self._loop.uses_fast_sync_read = self.fields.fast_sync_read and self._understands_fast_sync_read()
         except BaseException:
             # An open port would make the destructor talk to an arm that does not answer.
             self.port_handler.closePort()
@@ -374,7 +372,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
     ) -> tuple[int, int]:
         self.counts.n_writes += 1
         if addr < _EEPROM_END:
-            self._freshness.forget()  # homing, direction, mode: what a position means may change
+            self._loop.forget()  # homing, direction, mode: what a position means may change
         data = bytes(self._serialize_data(value, length))
         start_s, n_tries = time.monotonic(), 0
         reply: Reply | None = None
@@ -428,54 +426,21 @@ class RobustDynamixelBus(DynamixelMotorsBus):
     # --- the control loop
 
     def _read_in_loop(self, address: int, length: int, ids: list[int], err_msg: str) -> dict[int, int]:
-        """Read within the budget; old values stand in for missing ones while they may.
+        """See `LoopReader.read`; counts, and notes old values.
 
         Raises:
-            BusLostError: A motor has not answered `give_up_ms` of active trying, and its last value is too
-                old.
+            BusLostError: Motors do not answer.
+            MotorAlertError: A motor refuses the request.
         """
         self.counts.n_reads += 1
-        fast = self.uses_fast_sync_read and len(ids) > 1
-        exchange = self.link.read(ids, address, length, fast=fast)
-        # An adapter that is too slow for the budget still gets the time for two answers.
-        mean_s = self.link.round_trip.mean(FAST if fast else len(ids)) or 0.0
-        budget_s = max(self.fields.read_budget_ms / 1000, 2.5 * mean_s)
-        # Half of it at most for one request, so that a lost first reply leaves time for a second one.
-        share_s = max(budget_s / 2, 1.5 * mean_s)
-        until_s = time.monotonic() + budget_s
-        n_overdue = n_again = 0  # requests after the budget was spent; exchanges begun anew
-        while True:
-            share_s = float("inf") if n_overdue else min(share_s, until_s - time.monotonic())
-            done = exchange.run_once(time.monotonic() + max(share_s, _LEAST_S), patient=n_overdue > 0)
-            now_s = time.monotonic()
-            self._take_in_loop(exchange, length, err_msg)
-            if fast and exchange.n_tries == 1:
-                self._judge_fast_sync_read(bool(exchange.replies))
-            self._freshness.tried(exchange.missing, exchange.waited_s)
-            if not done and now_s < until_s:
-                continue
-            verdict = self._freshness.verdict(exchange.missing, now_s)
-            if verdict is Verdict.USE_LAST:
-                too_old = self._freshness.too_old(ids, now_s)
-                if not too_old:
-                    break
-                # Those that answered at once have grown too old while another one was waited for.
-                if n_again == _LAST_TRIES:
-                    raise self._lost(err_msg, too_old, exchange.n_tries, exchange.started_s)
-                exchange, fast, n_again = self.link.read(ids, address, length), False, n_again + 1
-            elif verdict is Verdict.GIVE_UP and n_overdue >= _LAST_TRIES:
-                tried_s = self._freshness.tried_s(exchange.missing)
-                raise self._lost(err_msg, exchange.missing, exchange.n_tries, now_s - tried_s)
-            n_overdue += 1
-        self.counts.n_reads_retried += exchange.n_tries > 1
-        for id_ in exchange.missing:
-            self._note_stale(id_, now_s)
-        return {id_: self._freshness.value(id_) for id_ in ids}
-
-    def _take_in_loop(self, exchange: Exchange, length: int, err_msg: str) -> None:
-        self._check_replies(exchange, err_msg)
-        for id_, reply in exchange.replies.items():
-            self._freshness.received(id_, int.from_bytes(reply.data[:length], "little"), exchange.started_s)
+        try:
+            found = self._loop.read(ids, address, length)
+        except MotorsLostError as lost:
+            raise self._lost(err_msg, lost.ids, lost.n_tries, lost.since_s) from None
+        self.counts.n_reads_retried += found.n_tries > 1
+        for id_, age_s in found.ages_s.items():
+            self._note_stale(id_, age_s * 1000)
+        return found.values
 
     def _note_alert(self, id_: int) -> None:
         """Say once that a motor reports a hardware error; its positions are still good."""
@@ -487,19 +452,11 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             "%s: %s reports %s.", self.port, self._describe(id_), describe_hardware(self._hardware(id_))
         )
 
-    def _note_stale(self, id_: int, now_s: float) -> None:
-        age_ms = self._freshness.age_s(id_, now_s) * 1000
+    def _note_stale(self, id_: int, age_ms: float) -> None:
         self.counts.n_stale += 1
         self.counts.max_stale_ms = max(self.counts.max_stale_ms, age_ms)
         JOURNAL.add(StaleValue(self.device, self._id_to_name(id_), round(age_ms, 1)))
         logger.debug("%s: %s did not answer; its value is %.0f ms old", self.port, id_, age_ms)
-
-    def _judge_fast_sync_read(self, heard: bool) -> None:
-        """Leave Fast Sync Read when it keeps failing although the motors answer otherwise."""
-        self._n_fast_failures = 0 if heard else self._n_fast_failures + 1
-        if self._n_fast_failures >= _MAX_FAST_FAILURES:
-            self.uses_fast_sync_read = False
-            logger.warning("%s: Fast Sync Read keeps failing; going on without it.", self.port)
 
     # --- patience, errors, names
 
@@ -524,7 +481,7 @@ class RobustDynamixelBus(DynamixelMotorsBus):
             f"last request, {elapsed_ms:.0f} ms). {CHECK}. {latency_advice(self.port)}".rstrip()
         )
 
-    def _check_replies(self, exchange: Exchange, err_msg: str) -> None:
+    def _check_replies(self, exchange: Exchange, err_msg: str = "A read of the joints") -> None:
         """Tell refusals and hardware errors apart: with the latter, what was read is still good.
 
         Raises:
