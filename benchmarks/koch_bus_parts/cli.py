@@ -10,10 +10,12 @@ import json
 import re
 import shutil
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from koch_bus_parts.canary import worst_ms
 from koch_bus_parts.contestants import arguments
 from koch_bus_parts.jobs import Job, Place
 from koch_bus_parts.virtual import CLOCK, Control
@@ -62,21 +64,23 @@ def record_once(place: Place, contestant: str, spec: str, episode_s: float) -> d
     Returns:
         `dict`: `aborted`, `phase` and `error` of an abort, `n_frames` until then, `n_saved_episodes`,
         `n_saved_frames`, `n_slow` frames that LeRobot itself called slow, `n_late` replies delayed by the
-        simulator's host.
+        simulator's host, `host_ms` the longest time for which the host held up the bytes.
     """
     from lerobot.scripts import lerobot_record
 
     root = place.folder / "dataset"
     shutil.rmtree(root, ignore_errors=True)
     arm = "follower" if spec.startswith(_FOLLOWER_ONLY) else None
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         control.fault("")
         watch = _watch(lerobot_record, lambda: control.fault(spec, arm))
-        late_before = control.late_replies()
+        late_before, start_s = control.late_replies(), time.monotonic()
         sys.argv = ["lerobot-record", *arguments(contestant, place.ready), *_dataset_words(root, episode_s)]
         error = _run(lerobot_record.main)
+        end_s = time.monotonic()
         control.fault("")
         n_late = control.late_replies() - late_before
+        host_ms = worst_ms(control.delays(), start_s, end_s)
     sys.stderr.flush()
     n_episodes, n_saved_frames = _saved(root)
     shutil.rmtree(root, ignore_errors=True)
@@ -90,6 +94,7 @@ def record_once(place: Place, contestant: str, spec: str, episode_s: float) -> d
         "n_saved_frames": n_saved_frames,
         "n_slow": len(_SLOW.findall((place.folder / "log.txt").read_text(errors="replace"))),
         "n_late": n_late,
+        "host_ms": host_ms,
     }
 
 
@@ -169,4 +174,5 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
         "frames": n_frames,
         "slow_percent": 100 * sum(result["n_slow"] for result in results) / n_frames if n_frames else None,
         "late_replies": sum(result["n_late"] for result in results),
+        "set_aside": sum(result.get("set_aside", 0) for result in results),
     }

@@ -50,7 +50,7 @@ def connect(place: Place, contestant: str, spec: str, n_tries: int) -> dict[str,
     """
     times_s: list[float] = []
     errors: list[dict[str, str]] = []
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         late_before = control.late_replies()
         control.fault(spec)
         for _ in range(n_tries):
@@ -99,7 +99,7 @@ def calibrate(place: Place, contestant: str, arm: str, numbers: range) -> dict[s
     exits, times_s, tails, calibrations = [], [], [], []
     role, place_in_pair = ARMS[arm]
     type_ = CONTESTANTS[contestant][place_in_pair]
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         late_before = control.late_replies()
         for number in numbers:
             id_ = f"try_{arm}_{number}"

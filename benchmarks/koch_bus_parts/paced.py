@@ -62,7 +62,7 @@ def paced(place: Place, contestant: str, spec: str, n_frames: int, adapter: str 
     aborts: list[dict[str, Any]] = []
     summaries: list[str] = []
     left = n_frames
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         while left > 0 and len(parts) < MAX_SESSIONS:
             control.fault(adapter)
             with connected(contestant, place.ready) as (robot, leader):
@@ -106,7 +106,7 @@ def stall(place: Place, contestant: str, n_frames: int) -> dict[str, Any]:
         `dict`: `before_ms`, `after_ms` (None if the driver did not survive), `error`.
     """
     half = n_frames // 2
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         control.fault("")
         with connected(contestant, place.ready) as (robot, leader):
             before = run_frames(robot, leader, half, FPS, control)

@@ -51,7 +51,7 @@ def read_both_ways(place: Place, spec: str, n_reads: int) -> dict[str, Any]:
     trips: dict[str, list[float]] = {mode: [] for mode in MODES}
     disturbed = dict.fromkeys(MODES, 0)
     cpu = CpuWait()
-    with Control(place.ready) as control:
+    with Control(place.ready, place.canary) as control:
         late_before = control.late_replies()
         for block in range(0, n_reads, _BLOCK):
             for mode, fast in MODES.items():

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from koch_bus_parts import cli, connect, paced, reads
 from koch_bus_parts.contestants import CONTESTANTS
+from koch_bus_parts.jobs import VOID_MS
 from koch_bus_parts.store import Store
 from koch_bus_parts.virtual import WIRE_MODEL
 
@@ -117,14 +118,16 @@ def _cli(part: dict[str, Any]) -> str:
                     f"{r['saved_episodes']} of {r['runs']}",
                     number(r["slow_percent"]),
                     ", ".join(map(str, r["errors"])) or "-",
-                    str(r["late_replies"]),
+                    str(r["set_aside"]),
                 ]
             )
     header = ["fault", "driver", "aborted", "frames until abort, median (range)", "episodes saved"]
-    header += ["frames called slow, %", "error", "late replies of the simulator"]
-    return "**a. `lerobot-record`, one episode at 30 fps; faults from its first frame on**\n\n" + table(
-        header, rows
+    header += ["frames called slow, %", "error", "runs set aside"]
+    title = (
+        "a. `lerobot-record`, one episode at 30 fps, faults from its first frame on; set aside and repeated: "
     )
+    title += f"runs during which the host held up the bytes for more than {VOID_MS:.0f} ms"
+    return f"**{title}**\n\n" + table(header, rows)
 
 
 def _paced(part: dict[str, Any], title: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from lerobot_env_koch.bench.control import BenchClient
 
+from koch_bus_parts.canary import Canary
 from koch_bus_parts.machine import prefer_bench
 
 START_S: Final = 180  # on a busy machine
@@ -83,10 +84,17 @@ class VirtualBench:
 
 
 class Control:
-    """The control socket of a bench, in the words of this benchmark."""
+    """The control socket of a bench, in the words of this benchmark.
 
-    def __init__(self, ready: dict[str, Any]) -> None:
+    Args:
+        ready (`dict`): What the bench says when it is ready.
+        canary (`Canary`): Knows what the host held up besides.
+    """
+
+    def __init__(self, ready: dict[str, Any], canary: Canary) -> None:
         self._client = BenchClient(ready["control_socket"])
+        self._canary = canary
+        self._began_s = time.monotonic()
 
     def fault(self, spec: str, arm: str | None = None) -> None:
         """Inject `spec` from now on into `arm`, or both; the other arm is left as it is."""
@@ -97,9 +105,10 @@ class Control:
         return int(self.status()["late_replies"])
 
     def delays(self) -> set[tuple[float, float]]:
-        """When the simulator's own host held a bus up last, as `(from, until)` on the monotonic clock."""
+        """When the simulator's own host held a bus up, as `(from, until)` on the monotonic clock."""
         logs = [bus["late_log"] for bus in self.status()["buses"].values()]
-        return {(at_s - ms / 1000, at_s) for log in logs for at_s, ms in log}
+        own = {(at_s - ms / 1000, at_s) for log in logs for at_s, ms in log}
+        return own | self._canary.delays(self._began_s)
 
     def status(self) -> dict[str, Any]:
         """All that the bench tells of itself."""

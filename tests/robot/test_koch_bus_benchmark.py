@@ -3,8 +3,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,26 @@ def test_delays_of_the_host_are_found_in_the_frames_they_touched():
     delays = {(0.9, 1.005), (2.5, 2.6), (3.01, 3.03), (3.04, 3.2)}
     assert count_within(delays, spans).tolist() == [1, 0, 2]
     assert count_within(set(), spans).tolist() == [0, 0, 0]
+
+
+def test_the_canary_notices_when_the_host_holds_it_up():
+    from koch_bus_parts.canary import Canary, worst_ms
+
+    canary = Canary()
+    try:
+        time.sleep(0.3)  # it has begun
+        begin_s = time.monotonic()
+        os.kill(canary.pid, signal.SIGSTOP)
+        time.sleep(0.25)
+        os.kill(canary.pid, signal.SIGCONT)
+        time.sleep(0.3)
+        end_s = time.monotonic()
+        delays = canary.delays(begin_s)
+    finally:
+        canary.stop()
+    assert worst_ms(delays, begin_s, end_s) > 200
+    assert worst_ms(delays, end_s + 1, end_s + 2) == 0
+    assert canary.delays(end_s + 1) == set()
 
 
 def test_frames_the_host_disturbed_are_counted_apart():
