@@ -103,8 +103,8 @@ def _refuse_to_overwrite(writer: DatasetWriter) -> None:
     lost = _only_journaled(writer)
     if lost and writer._meta.total_episodes > lost[0]:
         raise RecordingRefusedError(
-            f"an earlier recording into {writer._root} was cut off: {len(lost)} episodes (from {lost[0]} on) are "
-            f"whole only in its journal, and recording now would overwrite them. Run "
+            f"an earlier recording into {writer._root} was cut off: {len(lost)} episodes (from {lost[0]} on) "
+            f"are whole only in its journal, and recording now would overwrite them. Run "
             f"`lerobot-ext repair {writer._root}` first, then record again."
         )
 

@@ -198,7 +198,7 @@ def test_resuming_a_cut_off_resumed_recording_keeps_its_journal(tmp_path, journa
     record(root, "joints", 1)
     killed(LATE_MOMENTS["before the end"], lambda: record(root, "joints", 2, resume=True))
     assert journal_files.journaled_episodes(root) == [1, 2]
-    with pytest.raises(writer_hooks.RecordingRefusedError, match="2 episodes.*`lerobot-ext repair"):
+    with pytest.raises(writer_hooks.RecordingRefusedError, match=r"2 episodes.*`lerobot-ext repair"):
         record(root, "joints", 1, resume=True)
     assert journal_files.journaled_episodes(root) == [1, 2]
     session = root / journal_files.FOLDER / "session.json"
