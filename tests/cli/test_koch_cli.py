@@ -2,48 +2,17 @@
 """The stock console scripts against `lerobot-ext sim`, as a user runs them: all of them subprocesses."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pexpect
 import pytest
 from lerobot_env_koch.bench.command import camera_argument
 from lerobot_env_koch.bench.control import BenchClient
-from lerobot_env_koch.bench.hand import SWEEP_S
 from lerobot_env_koch.constants import JOINT_NAMES
+from stock_cli import PATIENCE_MS, calibrate, run, sim
 
 pytestmark = pytest.mark.slow
-
-BIN = Path(sys.executable).parent
-START_S = 120  # LeRobot's CLIs take ten seconds and more to start on a busy machine
-
-
-def environment(home: Path) -> dict[str, str]:
-    drop = {"HF_LEROBOT_CALIBRATION", "PYTHONDONTWRITEBYTECODE"}
-    kept = {key: value for key, value in os.environ.items() if key not in drop}
-    return kept | {
-        "HF_LEROBOT_HOME": str(home),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "200",
-    }
-
-
-def run(home: Path, *words: str, timeout: float = START_S) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(BIN / words[0]), *words[1:]],
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +23,11 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def ready(home: Path) -> Iterator[dict]:
     """A bench of its own process, and what it says when it is ready."""
-    ready_file = home / "ready.json"
-    words = ["sim", "--fresh", "--run-dir", str(home / "sim"), "--base-port", "0", "--cameras", "top"]
-    with open(home / "sim.log", "w") as log:
-        process = subprocess.Popen(
-            [str(BIN / "lerobot-ext"), *words, "--ready-file", str(ready_file)],
-            env=environment(home),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    end = time.monotonic() + START_S
-    while not ready_file.exists():
-        assert process.poll() is None, (home / "sim.log").read_text()
-        assert time.monotonic() < end, "the bench did not get ready"
-        time.sleep(0.1)
-    yield json.loads(ready_file.read_text())
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 0
-    assert not ready_file.exists()
+    with sim(home, "--cameras", "top") as started:
+        yield started
+    assert not (home / "ready.json").exists()
     assert not (home / "sim" / "follower").is_symlink()
     assert "bench ended" in (home / "sim.log").read_text()
-
-
-# A shared test machine may set the bench aside for half a second; that must not end a session here.
-PATIENCE_MS = 3000
 
 
 def follower_words(ready: dict) -> list[str]:
@@ -91,21 +41,6 @@ def leader_words(ready: dict) -> list[str]:
 def arm_words(role: str, type_: str, port: str, id_: str) -> list[str]:
     fields = {"type": type_, "port": port, "id": id_, "give_up_ms": PATIENCE_MS}
     return [f"--{role}.{name}={value}" for name, value in fields.items()]
-
-
-def calibrate(home: Path, words: list[str]) -> None:
-    """Press ENTER at both prompts, the second time after the hand has swept the joints."""
-    child = pexpect.spawn(
-        str(BIN / "lerobot-calibrate"), words, env=environment(home), encoding="utf-8", timeout=START_S
-    )
-    child.expect("middle of its range of motion")
-    child.sendline("")
-    child.expect("Press ENTER to stop")
-    child.expect(pexpect.TIMEOUT, timeout=SWEEP_S + 0.8)  # reads on, so that the child never blocks
-    child.sendline("")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
 
 
 @pytest.fixture(scope="module")

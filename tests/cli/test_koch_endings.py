@@ -8,10 +8,8 @@
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,21 +18,11 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_env_koch.bench.command import camera_argument
 from lerobot_env_koch.bench.control import BenchClient
+from stock_cli import BIN, PATIENCE_MS, environment, run, sim
 
 pytestmark = pytest.mark.slow
 
-BIN = Path(sys.executable).parent
-START_S = 150  # LeRobot's CLIs take ten seconds and more to start on a busy machine
 TWO_EPISODES = "Recording episode 2"
-# A busy test machine may set the bench aside for a while; that must not end a session here.
-PATIENCE = {"num_read_retries": 10, "num_write_retries": 10, "give_up_ms": 3000}
-
-
-def environment(home: Path) -> dict[str, str]:
-    drop = {"HF_LEROBOT_CALIBRATION", "PYTHONDONTWRITEBYTECODE"}
-    kept = {key: value for key, value in os.environ.items() if key not in drop}
-    mine = {"HF_LEROBOT_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return kept | mine
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +33,8 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bench(home: Path) -> Iterator[dict]:
     """A calibrated bench of its own process, and what it says when it is ready."""
-    ready_file = home / "ready.json"
-    words = ["sim", "--fresh", "--calibrated", "--run-dir", str(home / "sim"), "--base-port", "0"]
-    with open(home / "sim.log", "w") as log:
-        process = subprocess.Popen(
-            [str(BIN / "lerobot-ext"), *words, "--cameras", "top", "--ready-file", str(ready_file)],
-            env=environment(home),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    end = time.monotonic() + START_S
-    while not ready_file.exists():
-        assert process.poll() is None, (home / "sim.log").read_text()
-        assert time.monotonic() < end, "the bench did not get ready"
-        time.sleep(0.1)
-    yield json.loads(ready_file.read_text())
-    process.send_signal(signal.SIGTERM)
-    process.wait(timeout=20)
+    with sim(home, "--calibrated", "--cameras", "top") as started:
+        yield started
 
 
 def arms(ready: dict) -> list[str]:
@@ -69,12 +42,14 @@ def arms(ready: dict) -> list[str]:
         "robot": {"type": "koch_follower", "port": ready["ports"]["follower"], "id": "sim_follower"},
         "teleop": {"type": "koch_leader", "port": ready["ports"]["leader"], "id": "sim_leader"},
     }
-    return [f"--{role}.{k}={v}" for role, own in fields.items() for k, v in {**own, **PATIENCE}.items()]
+    for own in fields.values():
+        own["give_up_ms"] = PATIENCE_MS
+    return [f"--{role}.{name}={value}" for role, own in fields.items() for name, value in own.items()]
 
 
 def recording(ready: dict, root: Path, n_episodes: int, *more: str) -> list[str]:
     return [
-        str(BIN / "lerobot-record"),
+        "lerobot-record",
         *arms(ready),
         f"--robot.cameras={camera_argument(ready)}",
         "--dataset.repo_id=me/endings",
@@ -97,7 +72,7 @@ def end_when(
     `before` is something else that it says, and a fault that the bus has half a second later.
     """
     process = subprocess.Popen(
-        words,
+        [str(BIN / words[0]), *words[1:]],
         env=environment(home),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -160,20 +135,11 @@ def test_after_a_kill_repair_saves_the_whole_episodes_and_recording_goes_on(home
     assert torque(bench)["follower"] == [1] * 6
     with pytest.raises(Exception):  # noqa: B017, PT011 - whatever LeRobot says about it
         load(root, 2)
-    words = [str(BIN / "lerobot-ext"), "repair", str(root)]
-    done = subprocess.run(words, env=environment(home), capture_output=True, text=True, timeout=START_S)
+    done = run(home, "lerobot-ext", "repair", str(root))
     assert done.returncode == 0, done.stderr
     assert "is repaired: 2 whole episodes" in done.stdout
     before = load(root, 2)
-    words = recording(bench, root, 1, "--resume=true")
-    done = subprocess.run(
-        words,
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=START_S,
-    )
+    done = run(home, *recording(bench, root, 1, "--resume=true"))
     assert done.returncode == 0, done.stderr[-3000:]
     after = load(root, 3)
     first = before.hf_dataset.with_format("numpy")["observation.state"]
@@ -181,7 +147,7 @@ def test_after_a_kill_repair_saves_the_whole_episodes_and_recording_goes_on(home
 
 
 def test_teleoperating_ends_in_order_and_says_by_what(home, bench):
-    words = [str(BIN / "lerobot-teleoperate"), *arms(bench), "--fps=30"]
+    words = ["lerobot-teleoperate", *arms(bench), "--fps=30"]
     status, text = end_when(home, words, "RobustKochFollower connected", signal.SIGTERM)
     assert status == -signal.SIGTERM, text[-3000:]
     assert torque(bench) == {"follower": [0] * 6, "leader": [0] * 6}

@@ -22,11 +22,11 @@ _CODES: Final = {
     0x07: "the register cannot be written now (locked while the torque is on, or read only)",
 }
 _HARDWARE: Final = {
-    0x01: ("voltage", "the supply is outside the motor's limits: check power supply and cable gauge"),
+    0x01: ("voltage", "check power supply, polarity and the gauge of its cable"),
     0x04: ("overheating", "let it cool down, and hold less load for less time"),
-    0x08: ("encoder", "its encoder fails: the motor has to be replaced"),
-    0x10: ("electrical shock", "its driver fails: check the supply, then replace the motor"),
-    0x20: ("overload", "it met something it could not move: free the joint"),
+    0x08: ("encoder", "the motor has to be replaced"),
+    0x10: ("electrical shock", "check the supply; if it stays, the motor has to be replaced"),
+    0x20: ("overload", "free the joint of what it could not move"),
 }
 _CLEAR: Final = "the torque stays off until its power is cycled"
 
@@ -42,6 +42,11 @@ def describe_code(error: int) -> str:
     return _CODES.get(code, f"error code {code}")
 
 
+def hardware_errors(status: int) -> list[tuple[str, str]]:
+    """Name and remedy of each error in register `Hardware_Error_Status`; unknown bits have none."""
+    return [words for bit, words in _HARDWARE.items() if status & bit]
+
+
 def describe_hardware(status: int | None) -> str:
     """The hardware error status in words, with what to do.
 
@@ -50,7 +55,7 @@ def describe_hardware(status: int | None) -> str:
     """
     if not status:
         return f"a hardware error; {_CLEAR}"
-    known = [words for bit, words in _HARDWARE.items() if status & bit]
+    known = hardware_errors(status)
     if not known:
         return f"hardware error status {status:#04x}; {_CLEAR}"
     names = " and ".join(name for name, _ in known)

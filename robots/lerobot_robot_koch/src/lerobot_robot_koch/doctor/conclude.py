@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from lerobot_robot_koch.alerts import hardware_errors
 from lerobot_robot_koch.doctor.expected import ARMS, MODELS, joint_of, model_name
 from lerobot_robot_koch.doctor.measure import BusReport, MotorReport
 
@@ -18,13 +19,6 @@ _GATHERED_MS: Final = 8.0
 """A single answer takes 1 ms or 2; this long it has waited in an adapter that gathers bytes."""
 _SLOW_SYNC_MS: Final = 20.0
 _DEGREES_BELOW_LIMIT: Final = (5, 15)  # problem, note
-_HARDWARE: Final = {
-    0x01: ("voltage", "check power supply, polarity and the gauge of its cable"),
-    0x04: ("overheating", "let it cool down, and hold less load for less time"),
-    0x08: ("encoder", "the motor has to be replaced"),
-    0x10: ("electrical shock", "check the supply; if it stays, the motor has to be replaced"),
-    0x20: ("overload", "free the joint of what it could not move"),
-}
 
 
 @dataclass(frozen=True)
@@ -151,9 +145,9 @@ def _about_model(arm: str, motor: MotorReport) -> Iterator[BusFinding]:
 
 def _about_hardware(motor: MotorReport) -> Iterator[BusFinding]:
     status = motor.registers.get("hardware_error", 0)
-    known = [words for bit, words in _HARDWARE.items() if status & bit]
     if not status:
         return
+    known = hardware_errors(status)
     what = " and ".join(name for name, _ in known) or f"status {status:#04x}"
     how = "; ".join(remedy for _, remedy in known) or "see the motor's manual"
     yield _problem(
