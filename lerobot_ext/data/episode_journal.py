@@ -35,7 +35,7 @@ from lerobot_ext.data.journal_files import (
     meta_part,
     write_session,
 )
-from lerobot_ext.data.writer_hooks import SavedEpisode, WriterObserver
+from lerobot_ext.data.writer_hooks import RecordingRefusedError, SavedEpisode, WriterObserver
 
 logger = logging.getLogger(__name__)
 
@@ -48,16 +48,21 @@ class EpisodeJournal(WriterObserver):
         self._data_paths: WeakKeyDictionary[DatasetWriter, Path | None] = WeakKeyDictionary()
 
     def frame_added(self, writer: DatasetWriter, frame_index: int) -> None:
-        """Open the journal at a recording's first frame."""
+        """Open the journal at a recording's first frame.
+
+        Raises:
+            RecordingRefusedError: Episodes that only the journal holds would be overwritten.
+        """
         if writer not in self._data_paths:
+            _refuse_to_overwrite(writer)
             self._data_paths[writer] = None
-            _open_journal(Path(writer._root), writer._meta.total_episodes)
+            _open_journal(writer, writer._meta.total_episodes)
 
     def episode_saved(self, writer: DatasetWriter, episode: SavedEpisode) -> None:
         """Keep the episode."""
         root = episode.root
         if writer not in self._data_paths:  # saved from a ready-made buffer, without frames
-            _open_journal(root, episode.index)
+            _open_journal(writer, episode.index)
         before = self._data_paths.get(writer)
         self._data_paths[writer] = episode.data_path
         with replacing(data_part(root, episode.index)) as new:
@@ -83,11 +88,32 @@ class EpisodeJournal(WriterObserver):
         shutil.rmtree(root / FOLDER, ignore_errors=True)
 
 
-def _open_journal(root: Path, next_episode: int) -> None:
+def _only_journaled(writer: DatasetWriter) -> list[int]:
+    """Episodes of an earlier recording that its journal holds and `meta/episodes` does not."""
+    n_listed = len(writer._meta.episodes or ())  # as they were read at the start
+    return [index for index in journaled_episodes(Path(writer._root)) if index >= n_listed]
+
+
+def _refuse_to_overwrite(writer: DatasetWriter) -> None:
+    """Stop a recording that would write over the data files of a cut-off one.
+
+    `info.json` counts the episodes of a recording that was cut off, `meta/episodes` does not list them, and
+    stock resumes all the same: into the very data file that they are in.
+    """
+    lost = _only_journaled(writer)
+    if lost and writer._meta.total_episodes > lost[0]:
+        raise RecordingRefusedError(
+            f"an earlier recording into {writer._root} was cut off: {len(lost)} episodes (from {lost[0]} on) "
+            f"are whole only in its journal, and recording now would overwrite them. Run "
+            f"`lerobot-ext repair {writer._root}` first, then record again."
+        )
+
+
+def _open_journal(writer: DatasetWriter, next_episode: int) -> None:
     """Begin an empty journal; one that an earlier recording left is set aside if it alone holds episodes."""
+    root = Path(writer._root)
     folder = root / FOLDER
-    left_over = journaled_episodes(root)
-    if left_over and left_over[-1] >= next_episode:
+    if _only_journaled(writer):
         aside = folder.with_name(f"journal-{time.strftime('%Y%m%d-%H%M%S')}")
         os.replace(folder, aside)
         logger.warning(

@@ -3,7 +3,8 @@
 
 Observers (`WriterObserver`) add to a recording without knowing LeRobot's writer: `episode_journal` makes it
 survive a power loss, a robot plugin can note things beside each frame. An observer that fails is logged once
-and left out from then on: it must never cost a recording.
+and left out from then on: it must never cost a recording. Only before anything is recorded may one refuse it,
+by `RecordingRefusedError`.
 
 Apart from telling, two things are changed, both for the sake of a sudden end:
 
@@ -54,6 +55,10 @@ class SavedEpisode:
     table: pa.Table
     data_path: Path
     video_paths: list[Path]
+
+
+class RecordingRefusedError(RuntimeError):
+    """Raised by `WriterObserver.frame_added` at a first frame: recording now would destroy what is there."""
 
 
 class WriterObserver:
@@ -140,6 +145,8 @@ def _tell(event: str, *words: Any, **named: Any) -> None:
             continue
         try:
             getattr(observer, event)(*words, **named)
+        except RecordingRefusedError:
+            raise
         except Exception as error:
             _failed.add(id(observer))
             logger.exception(

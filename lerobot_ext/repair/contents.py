@@ -8,7 +8,6 @@ for in the journal (`lerobot_ext.data.episode_journal`). Nothing in this module 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +235,8 @@ class DataRows:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files: dict[str, DataFile] = {}
+        # The file read last: its episodes are asked for one after the other
+        self._whole: tuple[Path, pa.Table] | None = None
 
     def file(self, path: str) -> DataFile:
         """What file `path` holds."""
@@ -277,18 +278,17 @@ class DataRows:
             if place is None:
                 return pq.read_table(path)
             path = self.root / episode.data_path
-            return _whole_table(path).slice(place.start, episode.length)
+            return self._whole_table(path).slice(place.start, episode.length)
         except UNREADABLE as error:
             raise CommandError(
                 f"{path}: the rows of episode {episode.index} are damaged ({_reason(error)})",
                 "restore this file from a copy of the dataset",
             ) from error
 
-
-@lru_cache(maxsize=1)
-def _whole_table(path: Path) -> pa.Table:
-    """A data file; the last one is kept, because its episodes are asked for one after the other."""
-    return pq.read_table(path)
+    def _whole_table(self, path: Path) -> pa.Table:
+        if self._whole is None or self._whole[0] != path:
+            self._whole = path, pq.read_table(path)
+        return self._whole[1]
 
 
 def _numbers(table: pa.Table) -> dict[str, Numbers]:

@@ -54,7 +54,7 @@ def back_up(root: Path, target: Path) -> None:
     def link_or_copy(source: str, destination: str) -> None:
         if "meta" not in Path(source).relative_to(root).parts[:1]:
             try:
-                os.link(source, destination)
+                os.link(os.path.realpath(source), destination)
                 return
             except OSError:
                 pass  # another file system, or one without links
@@ -81,8 +81,10 @@ def mend(found: Survey, tell: Tell = lambda what: None) -> None:
         CommandError: The result is not healthy; the backup has the state before.
     """
     rewritten = {finding.path: finding for finding in found.findings if finding.action in ("rewrite", "cut")}
-    removed = [finding for finding in found.findings if finding.action == "remove"]
     _mend_files(found, rewritten, tell)
+    # A repair that was cut off has left a video which nothing named; encoded anew, it has its episode.
+    in_use = {span.path for episode in found.kept for span in episode.videos.values()}
+    removed = [item for item in found.findings if item.action == "remove" and item.path not in in_use]
     for finding in sorted(removed, key=lambda finding: finding.path.startswith("meta/journal")):
         tell(finding.path)
         _remove(found.root / finding.path)

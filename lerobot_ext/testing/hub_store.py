@@ -407,3 +407,12 @@ def _replace(path: Path, text: str) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
+def large_file_fields(entry: FileEntry) -> dict[str, Any]:
+    """What listings say about a large file."""
+    return (
+        {"lfs": {"oid": entry.sha256, "sha256": entry.sha256, "size": entry.size, "pointerSize": 134}}
+        if entry.lfs
+        else {}
+    )

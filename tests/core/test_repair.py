@@ -2,8 +2,11 @@
 """`lerobot-ext repair` after a kill at every moment of a recording: whole episodes, equal to the original."""
 
 import json
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from cut_off_recording import LATE_MOMENTS, LENGTHS, MOMENTS, forked, killed, record
@@ -218,6 +221,50 @@ def test_an_interrupted_repair_can_be_run_again(tmp_path, originals, monkeypatch
     assert repair(root) == 0
     assert_first_episodes(root, originals("video"), 2)
     assert len(list(tmp_path.glob("set.repair-backup-*"))) == 5
+
+
+@pytest.mark.parametrize("name", ["_write_data", "_write_info"])
+def test_a_repair_cut_off_after_encoding_does_not_remove_what_it_encoded(
+    tmp_path, originals, monkeypatch, name
+):
+    from lerobot_ext.repair import mend
+
+    root = tmp_path / "set"
+    killed(MOMENTS["while frames come in"], lambda: record(root, "batch"))
+    with monkeypatch.context() as patch:
+        patch.setattr(mend, name, lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            repair(root)
+    assert repair(root) == 0
+    assert_first_episodes(root, originals("small_files"), 2)
+
+
+def test_rows_of_a_file_that_changed_are_read_again(tmp_path):
+    """Two repairs in one process, of the same folder."""
+    root = tmp_path / "set"
+    for state in (1.0, 2.0):
+        record(root, "joints", 1)
+        path = next(root.glob("data/*/*.parquet"))
+        table = pq.read_table(path)
+        column = table.column_names.index("action")
+        values = pa.array([[state] * 6] * table.num_rows, table.schema.field(column).type)
+        pq.write_table(table.set_column(column, table.schema.field(column), values), path)
+        found = survey(root)
+        assert found.rows.table(found.kept[0]).column("action")[0].as_py() == [state] * 6
+        shutil.rmtree(root)
+
+
+def test_a_backup_of_links_holds_the_files(tmp_path):
+    """As a dataset in the Hub's cache: files are links into a folder of blobs."""
+    from lerobot_ext.repair.mend import back_up
+
+    root = tmp_path / "deep" / "set"
+    (root / "data").mkdir(parents=True)
+    (root.parent / "blob").write_bytes(b"rows")
+    (root / "data/file.parquet").symlink_to("../../blob")
+    back_up(root, tmp_path / "backup")
+    assert not (tmp_path / "backup/data/file.parquet").is_symlink()
+    assert (tmp_path / "backup/data/file.parquet").read_bytes() == b"rows"
 
 
 def test_a_backup_inside_the_dataset_is_refused(tmp_path, capsys):

@@ -190,6 +190,23 @@ def test_resuming_without_a_repair_keeps_the_old_journal(tmp_path, journaled, ca
     assert "was cut off and never repaired" in caplog.text
 
 
+def test_resuming_a_cut_off_resumed_recording_keeps_its_journal(tmp_path, journaled, caplog):
+    """With fewer than ten new episodes `meta/episodes` is readable and stock resumes as if all were well."""
+    from cut_off_recording import LATE_MOMENTS, killed
+
+    root = tmp_path / "set"
+    record(root, "joints", 1)
+    killed(LATE_MOMENTS["before the end"], lambda: record(root, "joints", 2, resume=True))
+    assert journal_files.journaled_episodes(root) == [1, 2]
+    with pytest.raises(writer_hooks.RecordingRefusedError, match=r"2 episodes.*`lerobot-ext repair"):
+        record(root, "joints", 1, resume=True)
+    assert journal_files.journaled_episodes(root) == [1, 2]
+    session = root / journal_files.FOLDER / "session.json"
+    session.write_text(json.dumps(json.loads(session.read_text()) | {"process_started": 0}))
+    assert main(["repair", str(root)]) == 0
+    assert LeRobotDataset("me/cut", root=root).num_episodes == 3
+
+
 def test_a_recording_that_runs_is_not_repaired(tmp_path, journaled, capsys):
     root = tmp_path / "set"
     dataset = start(root)

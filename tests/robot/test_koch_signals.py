@@ -232,3 +232,103 @@ def test_a_new_session_forgets_the_signals_of_the_last(endings):
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGTERM)
     endings.release("arm")
+
+
+def test_a_thread_that_saves_meanwhile_confuses_nothing(endings):
+    guard = SaveGuard()
+    endings.hold("arm")
+
+    # A save in another thread begins before the main thread's finish and ends within it.
+    begun, may_end = threading.Event(), threading.Event()
+
+    def save():
+        guard.busy(None, with_finish=False)
+        begun.set()
+        may_end.wait(10)
+        guard.idle(None)
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    begun.wait(10)
+    guard.busy(None, with_finish=True)
+    may_end.set()
+    thread.join()
+    guard.idle(None)
+    assert (endings._saving, endings._ending) == (0, 0)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    endings.release("arm")
+
+
+def test_a_device_disconnected_in_a_thread_leaves_no_handler_at_work():
+    script = """
+        import threading
+        ENDINGS.hold("arm")
+        thread = threading.Thread(target=ENDINGS.release, args=["arm"])
+        thread.start()
+        thread.join()
+        try:
+            print("now")
+            time.sleep(20)
+        finally:
+            print("never")
+    """
+    done = run(script, signal.SIGTERM)
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout == "now\n"
+
+
+POOL = """
+    import os, signal, threading
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    def encode(seconds, crash):
+        time.sleep(seconds)
+        if crash:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "encoded"
+
+    os.setpgid(0, 0)
+    ENDINGS.hold("arm")
+    ENDINGS.start_saving()
+    threading.Timer(15, os._exit, [9]).start()  # the end if nothing ends
+"""
+
+
+def test_an_encoder_that_crashes_while_saving_does_not_hang_the_save():
+    """The pool terminates the other encoders, which have inherited our handlers, and waits for them."""
+    script = (
+        POOL
+        + """
+    try:
+        with ProcessPoolExecutor(2) as pool:
+            for done in as_completed([pool.submit(encode, 0.3, True), pool.submit(encode, 2, False)]):
+                done.result()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    os._exit(0)
+    """
+    )
+    done = run(script)
+    assert (done.stdout, done.returncode) == ("BrokenProcessPool\n", 0)
+
+
+def test_a_signal_to_all_processes_lets_the_encoders_finish():
+    """Closing a terminal: parent and encoders get the signal at once."""
+    script = (
+        POOL
+        + """
+    with ProcessPoolExecutor(2) as pool:
+        jobs = [pool.submit(encode, 2, False) for _ in range(2)]
+        time.sleep(0.5)
+        os.killpg(0, signal.SIGHUP)
+        print([job.result() for job in jobs], flush=True)
+    try:
+        ENDINGS.stop_saving()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    os._exit(0)
+    """
+    )
+    done = run(script)
+    assert done.stdout == "['encoded', 'encoded']\ninterrupted\n", done.stderr

@@ -3,10 +3,14 @@
 
 import errno
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 _MAX_LISTED = 8
+TTYS: Final = Path("/sys/class/tty")
+"""Where Linux shows serial ports and the latency timers of FTDI adapters."""
 
 
 def existing_ports(wanted: str) -> list[str]:
@@ -40,7 +44,9 @@ def describe_failure(port: str, error: BaseException | None) -> str:
     """
     ports = existing_ports(port)
     listed = ", ".join(ports[:_MAX_LISTED]) + (", …" if len(ports) > _MAX_LISTED else "")
-    return f"{_cause(port, error)} Ports on this machine: {listed or 'none'}. {_remedy(port, error)}"
+    look = _windows if sys.platform == "win32" else _posix
+    cause, remedy = look(port, error, ports)
+    return f"Port {port!r} {cause}. Ports on this machine: {listed or 'none'}. {remedy}"
 
 
 def latency_advice(port: str, otherwise: str = "") -> str:
@@ -54,7 +60,7 @@ def latency_advice(port: str, otherwise: str = "") -> str:
         otherwise (`str`, *optional*): What to say when there is no such timer, or when it is short.
     """
     name = Path(os.path.realpath(port)).name
-    timer = Path("/sys/class/tty") / name / "device" / "latency_timer"
+    timer = TTYS / name / "device" / "latency_timer"
     try:
         timer_ms = int(timer.read_text())
     except (OSError, ValueError):
@@ -67,30 +73,45 @@ def latency_advice(port: str, otherwise: str = "") -> str:
     )
 
 
-def _cause(port: str, error: BaseException | None) -> str:
+_IN_USE: Final = (
+    "is in use by another program",
+    "Close the other program: a second LeRobot, Dynamixel Wizard, a serial monitor.",
+)
+_LOOK: Final = (
+    "Check the USB cable and the arm's power, find the name with `lerobot-find-port`, or start a virtual arm "
+    "with `lerobot-ext sim`."
+)
+
+
+def _posix(port: str, error: BaseException | None, _: list[str]) -> tuple[str, str]:
+    """What is the matter with a device file, and what to do."""
     if not os.path.lexists(port):
-        return f"Port {port!r} does not exist."
+        return "does not exist", _LOOK
     if not os.path.exists(port):
-        return f"Port {port!r} is a link to {os.readlink(port)!r}, which is gone."
+        return f"is a link to {os.readlink(port)!r}, which is gone", _LOOK
     if _number(error) == errno.EACCES or not os.access(port, os.R_OK | os.W_OK):
-        return f"Port {port!r} may not be opened by this user."
+        return (
+            "may not be opened by this user",
+            "Give yourself the right to it: `sudo usermod -aG dialout $USER`, then log in again.",
+        )
     if not Path(port).is_char_device():
-        return f"Port {port!r} is a file or folder, not a serial port."
+        return "is a file or folder, not a serial port", _LOOK
     if _number(error) == errno.EBUSY:
-        return f"Port {port!r} is in use by another program."
-    reason = str(error) if error is not None else "the speed cannot be set"
-    return f"Port {port!r} cannot be opened: {reason.splitlines()[0]}."
+        return _IN_USE
+    return f"cannot be opened: {_reason(error)}", _LOOK
 
 
-def _remedy(port: str, error: BaseException | None) -> str:
-    if os.path.exists(port) and not os.access(port, os.R_OK | os.W_OK):
-        return "Give yourself the right to it: `sudo usermod -aG dialout $USER`, then log in again."
-    if _number(error) == errno.EBUSY:
-        return "Close the other program."
-    return (
-        "Check the USB cable and the arm's power, find the name with `lerobot-find-port`, or start a virtual "
-        "arm with `lerobot-ext sim`."
-    )
+def _windows(port: str, error: BaseException | None, ports: list[str]) -> tuple[str, str]:
+    """The same for COM ports, which are no files; pyserial only passes on the text of Windows' error."""
+    if port.upper() not in (known.upper() for known in ports):
+        return "does not exist", _LOOK.partition(", or start")[0] + "."
+    if "PermissionError" in str(error):
+        return _IN_USE  # Windows opens a serial port for one program at a time
+    return f"cannot be opened: {_reason(error)}", _LOOK.partition(", or start")[0] + "."
+
+
+def _reason(error: BaseException | None) -> str:
+    return str(error).splitlines()[0] if error is not None and str(error) else "the speed cannot be set"
 
 
 def _number(error: BaseException | None) -> int | None:

@@ -9,12 +9,17 @@ calibrate finishes the dataset and releases the arm. What they wait for:
 - while it finishes the dataset or a device disconnects, the end is under way already: the signal is noted;
 - a second signal during the clean-up is noted. The third ends the process at once.
 
+A forked child (LeRobot encodes videos in such) inherits the handlers. It outlives a signal only if the parent
+got it too and waits for the child's work; a signal to the child alone, by which a pool clears up behind a
+worker that crashed, ends it, else the pool would wait for ever.
+
 Only signals that have their default action are taken: `nohup` (SIGHUP ignored) and programs with handlers of
 their own, such as `lerobot-rollout`, keep theirs. When the program ends after a signal, even if it caught the
 interrupt and returned 0, its exit status is that of the signal: 143 after SIGTERM, 129 after SIGHUP.
 """
 
 import atexit
+import mmap
 import os
 import signal
 import sys
@@ -32,6 +37,9 @@ SIGNALS: Final = tuple(
 SAME_WISH_S: Final = 1.0
 """Signals closer together are one wish: a closing session sends SIGTERM and SIGHUP at once."""
 
+CHILD_WAITS_S: Final = 0.5
+"""How long a child waits to see whether the parent got its signal too, which takes a few milliseconds."""
+
 
 class Endings:
     """Takes the signals for as long as any device holds it; one for the process, `ENDINGS`."""
@@ -46,6 +54,10 @@ class Endings:
         self._saving = 0
         self._ending = 0
         self._put_off = False
+        self._seen_in_child: set[signal.Signals] = set()
+        self._pid = os.getpid()
+        # Shared with forked children: 1 while a save or an end goes on in spite of a signal
+        self._goes_on = mmap.mmap(-1, 1)
 
     def hold(self, device: object) -> bool:
         """Take the signals, from the main thread; elsewhere Python does not allow it and nothing happens.
@@ -59,6 +71,8 @@ class Endings:
             return True
         if not self._holders:
             self._n_wishes, self._first, self._put_off = 0, None, False
+            self._pid = os.getpid()
+            self._goes_on = mmap.mmap(-1, 1)
             atexit.unregister(self._exit_as_signalled)
             for number in SIGNALS:
                 if signal.getsignal(number) is signal.SIG_DFL:
@@ -93,6 +107,7 @@ class Endings:
     def stop_ending(self) -> None:
         """See `ending`."""
         self._ending -= _in_main_thread()
+        self._rest()
 
     def start_saving(self) -> None:
         """An episode is being saved: the interrupt is put off."""
@@ -105,11 +120,24 @@ class Endings:
             KeyboardInterrupt: A signal came meanwhile.
         """
         self._saving -= _in_main_thread()
+        self._rest()
         if self._put_off and not self._saving and not self._ending and _in_main_thread():
             self._put_off = False
             raise KeyboardInterrupt
 
+    def _rest(self) -> None:
+        """Nothing goes on any more that children of this process should finish."""
+        if not self._saving and not self._ending:
+            self._goes_on[0] = 0
+
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            self._handle_in_child(signal.Signals(number))
+            return
+        if not self._holders:  # the last device was disconnected in a thread, which cannot give signals back
+            _die_of(signal.Signals(number))
+        if self._saving or self._ending:
+            self._goes_on[0] = 1
         now = time.monotonic()
         name = signal.Signals(number).name
         if self._n_wishes and now - self._last_wish_s < SAME_WISH_S:
@@ -132,6 +160,15 @@ class Endings:
         else:
             _say(f"{name}: ended at once. The arm may hold its pose; `lerobot-ext repair` mends the dataset.")
             _die_of(signal.Signals(number))
+
+    def _handle_in_child(self, number: signal.Signals) -> None:
+        """Go on if the parent got the signal as well, and works on; end otherwise, and at a repetition."""
+        until_s = time.monotonic() + CHILD_WAITS_S
+        while not self._goes_on[0] and time.monotonic() < until_s:
+            time.sleep(0.01)
+        if not self._goes_on[0] or number in self._seen_in_child:
+            _die_of(number)
+        self._seen_in_child.add(number)
 
     def _exit_as_signalled(self) -> None:
         """At exit: end with the status that the first signal would have given."""

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HTTP as the loopback Hub needs it: bodies, JSON answers, refusals, tokens."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lerobot_ext.testing.hub_store import HubError, read_chunks
+
+if TYPE_CHECKING:
+    from lerobot_ext.testing.hub import HubServer
+
+_MAX_JSON_BODY = 256 << 20
+
+logger = logging.getLogger(__name__)
+
+
+class HubRequest(BaseHTTPRequestHandler):
+    """One connection to the Hub, without knowledge of what is asked."""
+
+    hub: ClassVar[HubServer]
+    protocol_version = "HTTP/1.1"
+    server_version = "lerobot-ext-hub"
+    _body_read = False
+    _query: dict[str, list[str]]
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests go to the log of this module, not to stderr."""
+        logger.debug("%s " + format, self.address_string(), *args)
+
+    def _refuse(self, error: HubError) -> None:
+        """Send an error the way the client understands it."""
+        headers = {"X-Error-Message": str(error).encode("ascii", "replace").decode()}
+        if error.code:
+            headers["X-Error-Code"] = error.code
+        if not self._body_read:
+            # What the client still sends would be taken for its next request.
+            self.close_connection = True
+            headers["Connection"] = "close"
+        self._json({"error": str(error)}, status=error.status, headers=headers)
+
+    def _json(self, value: Any, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Send `value` as JSON."""
+        content = json.dumps(value).encode()
+        self.send_response(status)
+        for key, text in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(key, text)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    # Body and token
+
+    def _chunks(self) -> Iterator[bytes]:
+        """The request's body in pieces; the client sends streams in HTTP chunks."""
+        self._body_read = True
+        if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
+            yield from read_chunks(self.rfile, self._content_length())  # type: ignore[arg-type]
+            return
+        while True:
+            try:
+                count = int(self.rfile.readline(1024).split(b";")[0], 16)
+            except ValueError:
+                self.close_connection = True
+                raise HubError(400, "the request's body is not well-formed HTTP chunks") from None
+            yield from read_chunks(self.rfile, count)  # type: ignore[arg-type]
+            self.rfile.readline(1024)
+            if count == 0:
+                return
+
+    def _content_length(self) -> int:
+        try:
+            return max(int(self.headers.get("Content-Length", "0")), 0)
+        except ValueError:
+            raise HubError(400, "header Content-Length is no number") from None
+
+    def _body(self) -> bytes:
+        """The whole body of a request that fits memory."""
+        if self._content_length() > _MAX_JSON_BODY:
+            raise HubError(413, f"the request's body is larger than {_MAX_JSON_BODY} bytes")
+        content = BytesIO()
+        for chunk in self._chunks():
+            content.write(chunk)
+            if content.tell() > _MAX_JSON_BODY:
+                self.close_connection = True
+                raise HubError(413, f"the request's body is larger than {_MAX_JSON_BODY} bytes")
+        return content.getvalue()
+
+    def _body_json(self) -> dict[str, Any]:
+        """The body as a JSON object; an empty one counts as `{}`."""
+        return json_object(self._body() or b"{}")
+
+    def _token_is_good(self) -> bool:
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        return bool(given) and self.hub.token in (None, given)
+
+    def _need_token(self) -> None:
+        """Refuse who does not say who they are."""
+        if not self._token_is_good():
+            raise HubError(401, "this needs a token: set HF_TOKEN or run `hf auth login`")
+
+    def _need_read(self, kind: str, repo: str) -> dict[str, Any]:
+        """State of a repository the client may see; a private one looks missing, as on the Hub."""
+        state = self.hub.store.state(kind, repo)
+        if state["private"] and not self._token_is_good():
+            raise HubError(401, f"{kind} {repo!r} is private or missing; set HF_TOKEN", "RepoNotFound")
+        return state
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """`text` as a JSON object, else a refusal."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        raise HubError(400, "the request's body is not JSON") from None
+    if not isinstance(value, dict):
+        raise HubError(400, "the request's body is not a JSON object")
+    return value
+
+
+def web_prefix(kind: str) -> str:
+    """Where repositories of a kind live on the Hub's web address."""
+    return "" if kind == "model" else f"{kind}s/"
