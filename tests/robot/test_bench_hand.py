@@ -46,6 +46,18 @@ def reset_all(watch: CalibrationWatch) -> None:
         watch.on_write(id_, "Max_Position_Limit", 4095, limp=True)
 
 
+def test_a_repeated_homing_write_is_not_taken_for_the_end(watch, clock):
+    """Its acknowledgement was lost, so the client wrote it once more."""
+    reset_all(watch)
+    home_all(watch)
+    assert watch.phase is Phase.SWEEP
+    watch.on_write(IDS[-1], "Homing_Offset", 7, limp=True)
+    assert watch.phase is Phase.SWEEP
+    watch.finish_sweep()
+    watch.on_write(IDS[0], "Homing_Offset", 7, limp=True)
+    assert watch.phase is Phase.DONE
+
+
 def test_the_whole_calibration_is_recognised(watch, clock):
     for id_ in IDS:
         watch.on_write(id_, "Operating_Mode", 4, limp=True)

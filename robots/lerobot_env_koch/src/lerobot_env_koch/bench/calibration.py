@@ -46,6 +46,7 @@ class CalibrationWatch:
         self._since_s = 0.0
         self._mode_written_s: float | None = None
         self._homed: set[int] = set()
+        self._homed_last = 0
 
     def use_clock(self, clock: Callable[[], float]) -> None:
         """Measure time by another clock from now on: the physics', in which the hand moves."""
@@ -119,11 +120,14 @@ class CalibrationWatch:
         if self._phase is Phase.DONE:
             return False
         if self._phase in (Phase.SWEEP, Phase.SWEPT):
+            if id_ == self._homed_last:
+                return False  # once more, because its acknowledgement was lost
             # The ranges are known: the final values are being written.
             self._enter(Phase.DONE)
             return False
         self._enter(Phase.MIDDLE)
         self._homed.add(id_)
+        self._homed_last = id_
         if self._homed == self._ids:
             self._enter(Phase.SWEEP)
         return True
