@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts b and c: frames paced at 30 fps, at 5 % loss and around one stall of the whole bus."""
 
+import time
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from koch_bus_parts.canary import worst_ms
 from koch_bus_parts.contestants import connected
 from koch_bus_parts.frames import Frames, run_frames
 from koch_bus_parts.jobs import Job, Place
@@ -103,7 +105,8 @@ def stall(place: Place, contestant: str, n_frames: int) -> dict[str, Any]:
     """Median true age before and after the whole bus has once been silent for 45 ms.
 
     Returns:
-        `dict`: `before_ms`, `after_ms` (None if the driver did not survive), `error`.
+        `dict`: `before_ms`, `after_ms` (None if the driver did not survive), `error`, and `host_ms`, the
+        longest time for which the host held up the bytes after the stall.
     """
     half = n_frames // 2
     with Control(place.ready, place.canary) as control:
@@ -111,8 +114,11 @@ def stall(place: Place, contestant: str, n_frames: int) -> dict[str, Any]:
         with connected(contestant, place.ready) as (robot, leader):
             before = run_frames(robot, leader, half, FPS, control)
             control.fault(STALL)
+            start_s = time.monotonic()
             after = run_frames(robot, leader, half, FPS, control)
+            end_s = time.monotonic()
             control.fault("")
+        host_ms = worst_ms(control.delays(), start_s, end_s)
     settled = min(_SETTLING, half // 2)
     alive = before.error is None and after.error is None
     error = before.error or after.error
@@ -124,6 +130,7 @@ def stall(place: Place, contestant: str, n_frames: int) -> dict[str, Any]:
         "error": type(error).__name__ if error is not None else None,
         "message": str(error)[:500] if error is not None else None,
         "n_late": int(before.late.sum() + after.late.sum()),
+        "host_ms": host_ms,
     }
 
 
@@ -179,6 +186,7 @@ def summarise_stalls(results: list[dict[str, Any]]) -> dict[str, Any]:
         "after_ms": _median([r["after_ms"] for r in survived]),
         "worst_ms": _median([r["worst_ms"] for r in survived]),
         "late_replies": sum(result["n_late"] for result in results),
+        "set_aside": sum(result.get("set_aside", 0) for result in results),
     }
 
 

@@ -173,20 +173,13 @@ def _stall(part: dict[str, Any]) -> str:
             number(r["after_ms"]),
             number(r["worst_ms"]),
             ", ".join(r["errors"]) or "-",
+            str(r["set_aside"]),
         ]
         for case, row in part.items()
         for contestant, r in row.items()
     ]
-    header = [
-        "fault",
-        "driver",
-        "sessions",
-        "aborted",
-        "median age before, ms",
-        "after, ms",
-        "worst, ms",
-        "error",
-    ]
+    header = ["fault", "driver", "sessions", "aborted", "median age before, ms", "after, ms", "worst, ms"]
+    header += ["error", "sessions set aside"]
     return "**c. The whole bus silent once for 45 ms, paced at 30 fps**\n\n" + table(header, rows)
 
 
