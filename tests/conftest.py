@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: how they are spread over worker processes."""
 
+import signal
+
 import pytest
 
 # One virtual bench at a time: each paces itself in real time, and two would hold each other up.
@@ -10,6 +12,17 @@ BENCH = (
     "tests/cli/test_koch_endings.py",
     "tests/cli/test_quickstart_cli.py",
 )
+
+
+def pytest_configure() -> None:
+    """Let signals end the tests' child processes also where the run itself ignores them.
+
+    `nohup` ignores SIGHUP and a shell's `&` ignores SIGINT; children inherit that.
+    """
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

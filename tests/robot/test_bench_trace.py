@@ -78,7 +78,7 @@ def test_stalls_and_adapter_are_repeated_too(start_bench, trace_path):
     talk(bench.ready()["ports"]["leader"], 1)
     bench.stop()
     held = Trace.read(trace_path).rows[0]["how"]["late_ms"]
-    assert 0 < held <= 150
+    assert 0 < held <= 150 + 1e-6  # differences of clock readings
     again = start_bench(replay=trace_path)
     assert again.buses["leader"].faults.plan == FaultPlan.parse("latency_timer=20,alert=2:voltage")
     with serial.Serial(again.ready()["ports"]["leader"], 1_000_000, timeout=0) as port:
