@@ -148,13 +148,10 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         found: dict[int, int] = {}
         n_rounds = 0
         # In rounds over all motors: the time to outlast a fault passes once, not once for each motor.
-        for n_round in self._rounds(self.fields.num_read_retries):
-            n_rounds = n_round
-            for id_ in self.ids:
-                if (
-                    id_ not in found
-                    and (model := self._ping_once(id_, n_round % _PATIENT_EVERY == 0)) is not None
-                ):
+        for n_rounds, patient in self._rounds(self.fields.num_read_retries):  # noqa: B007 - read below
+            for id_ in [id_ for id_ in self.ids if id_ not in found]:
+                model = self._ping_once(id_, patient)
+                if model is not None:
                     found[id_] = model
             if len(found) == len(self.ids):
                 break
@@ -259,9 +256,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         id_ = self._get_motor_id(motor)
         self.counts.n_reads += 1
         start_s, n_tries, model = time.monotonic(), 0, None
-        for n_try in self._rounds(max(num_retry, self.fields.num_read_retries)):
-            n_tries = n_try
-            model = self._ping_once(id_, n_try % _PATIENT_EVERY == 0)
+        for n_tries, patient in self._rounds(max(num_retry, self.fields.num_read_retries)):  # noqa: B007 - read below
+            model = self._ping_once(id_, patient)
             if model is not None:
                 break
         self.counts.n_reads_retried += n_tries > 1
@@ -349,8 +345,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         """
         self.counts.n_reads += 1
         exchange = self.link.read(ids, address, length)
-        for n_try in self._rounds(max(retries, self.fields.num_read_retries)):
-            if exchange.run_once(float("inf"), patient=n_try % _PATIENT_EVERY == 0):
+        for _, patient in self._rounds(max(retries, self.fields.num_read_retries)):
+            if exchange.run_once(float("inf"), patient=patient):
                 break
         self.counts.n_reads_retried += exchange.n_tries > 1
         if err_msg is not None:
@@ -376,9 +372,8 @@ class RobustDynamixelBus(DynamixelMotorsBus):
         data = bytes(self._serialize_data(value, length))
         start_s, n_tries = time.monotonic(), 0
         reply: Reply | None = None
-        for n_try in self._rounds(max(num_retry, self.fields.num_write_retries)):
-            n_tries = n_try
-            reply = self._write_once(motor_id, addr, data, n_try % _PATIENT_EVERY == 0)
+        for n_tries, patient in self._rounds(max(num_retry, self.fields.num_write_retries)):  # noqa: B007 - read below
+            reply = self._write_once(motor_id, addr, data, patient)
             if reply is not None:
                 break
         self.counts.n_writes_retried += n_tries > 1
@@ -460,15 +455,18 @@ class RobustDynamixelBus(DynamixelMotorsBus):
 
     # --- patience, errors, names
 
-    def _rounds(self, retries: int) -> Iterator[int]:
-        """Numbers of the tries: `retries` + 1 of them at least, and on for a while: no frame waits."""
+    def _rounds(self, retries: int) -> Iterator[tuple[int, bool]]:
+        """Numbers of the tries, and whether each is to be patient.
+
+        They are `retries` + 1 at least and go on for a while: no frame waits.
+        """
         end_s = time.monotonic() + _CONFIGURING * self.fields.give_up_ms / 1000
         n_try = 0
         while n_try <= retries or time.monotonic() < end_s:
             if n_try:
                 time.sleep(_PAUSES_S[min(n_try, len(_PAUSES_S)) - 1])
             n_try += 1
-            yield n_try
+            yield n_try, n_try % _PATIENT_EVERY == 0
 
     def _lost(self, err_msg: str, ids: Sequence[int], n_tries: int, start_s: float) -> BusLostError:
         """The error for motors that do not answer."""
