@@ -147,6 +147,8 @@ def test_dropped_and_damaged_packets_look_like_the_sdk_sees_them(sdk, follower_b
     port.setPacketTimeout = lambda _length: port.setPacketTimeoutMillis(60.0)
     bus.faults.set_plan(FaultPlan(drop=1))
     assert packets.ping(port, 1)[1] == dxl.COMM_RX_TIMEOUT
+    _wait_for(lambda: bus.faults.counts.dropped == 1)  # a busy bench may come to the ping only now
+    del port.setPacketTimeout
     bus.faults.set_plan(FaultPlan(crc=1))
     assert packets.ping(port, 1)[1] == dxl.COMM_RX_CORRUPT
     assert (bus.faults.counts.dropped, bus.faults.counts.corrupted) == (1, 1)
