@@ -6,5 +6,10 @@ from lerobot_ext.plugins import lazy_attributes
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
     __name__,
-    {},
+    {
+        "CameraContract": "contracts.camera",
+        "EnvContract": "contracts.env",
+        "RobotContract": "contracts.robot",
+        "TeleoperatorContract": "contracts.teleoperator",
+    },
 )

@@ -70,6 +70,16 @@ def contract_class(kind: Kind) -> "type[Contract]":
     return found
 
 
+def has_contract(kind: Kind) -> bool:
+    """Whether this version of the kit has a contract for things of this kind."""
+    import lerobot_ext.testing
+
+    try:
+        return hasattr(lerobot_ext.testing, kind.contract)
+    except ModuleNotFoundError:
+        return False
+
+
 def registered_class(kind: Kind, name: str) -> Any:
     """The class registered under `name`, or `None`; for the report only."""
     from importlib import import_module
