@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contracts: what every plugin of a kind must keep. Import them from `lerobot_ext.testing`."""
+"""The contracts themselves, one kind a file; import them from `lerobot_ext.testing`."""
