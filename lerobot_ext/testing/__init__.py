@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What plugin authors and our own tests test against: contracts, fake distributions, a Hub on loopback."""
 
+from typing import TYPE_CHECKING
+
 from lerobot_ext.plugins import lazy_attributes
+
+if TYPE_CHECKING:
+    from .contract import known_failure as known_failure
+    from .contracts.policy import PolicyContract as PolicyContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
@@ -9,7 +15,9 @@ __getattr__ = lazy_attributes(
     {
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
+        "PolicyContract": "contracts.policy",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
+        "known_failure": "contract",
     },
 )
