@@ -206,7 +206,8 @@ class PolicySession:
                 raw = prepare_observation_for_inference(
                     dict(frame), device, observation.task, self._robot_type
                 )
-                batch = self._preprocessor(raw)
+                # The pipeline adds an empty action, which policies with queues would look for in those.
+                batch = {key: value for key, value in self._preprocessor(raw).items() if key != ACTION}
                 _remember(self._policy, batch)
             chunk = _predict_chunk(self._policy, batch)[:, : self.welcome.chunk_size]
             # One at a time, as stock does: a saved pipeline promises no more.
