@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerobot_ext.cli.command import Command, CommandError
 from lerobot_ext.cli.look import add_json_option
+from lerobot_ext.doctor import cameras, gpu, serial_ports, video
 from lerobot_ext.doctor.extension import DoctorCheck, add_options, load_checks
 from lerobot_ext.doctor.findings import Section, as_json
 
@@ -68,6 +69,10 @@ _PLUGINS_CHECK = DoctorCheck(
 
 CORE_CHECKS = [
     _PLUGINS_CHECK,
+    video.CHECK,
+    gpu.CHECK,
+    cameras.CHECK,
+    serial_ports.CHECK,
 ]
 # What a bare `lerobot-ext doctor` runs: the checks that take a few seconds and touch no device.
 _BY_DEFAULT = ("plugins", "video", "gpu")
@@ -205,10 +210,8 @@ PLUGINS = Command(
 
 DOCTOR = Command(
     name="doctor",
-    summary=(
-        "Find out what is wrong with plugins, a checkpoint, video, cameras, ports, the GPU or an arm's bus."
-    ),
-    example="lerobot-ext doctor --policy.path=outputs/lift/checkpoints/last/pretrained_model",
+    summary=("Find out what is wrong with plugins, video, cameras, ports, the GPU or an arm's bus."),
+    example="lerobot-ext doctor --all",
     configure=_configure_doctor,
     run=_run_doctor,
 )
