@@ -4,14 +4,15 @@
 from pathlib import Path
 
 import pytest
-from doctor_faults import Fault, World, machines
+from doctor_faults import Fault, World, checkpoints, machines
 
-FAULTS: list[Fault] = [*machines.FAULTS]
+FAULTS: list[Fault] = [*checkpoints.FAULTS, *machines.FAULTS]
 
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
+    checkpoints.build(folder / "checkpoint")
     return folder
 
 
@@ -30,6 +31,10 @@ def test_the_fault_is_named_and_nothing_else(fault, world):
     assert finding.remedy
     assert finding.message
     assert section.ok == (fault.level == "note")
+
+
+def test_a_healthy_checkpoint_has_no_finding(world):
+    assert checkpoints.broken()(world).findings == []
 
 
 @pytest.mark.parametrize("name", machines.HEALTHY)
