@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What plugin authors and our own tests test against: contracts, fake distributions, a Hub on loopback."""
 
+from typing import TYPE_CHECKING
+
 from lerobot_ext.plugins import lazy_attributes
+
+if TYPE_CHECKING:
+    # So that a plugin's own mypy can check the class that inherits one.
+    from .contracts.robot import RobotContract as RobotContract
+    from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
