@@ -38,7 +38,7 @@ def judged(contract):
 
 
 def test_the_toy_keeps_every_rule():
-    outcomes, failed = judged(PolicyContract.for_choice("toy"))
+    outcomes, failed = judged(PolicyContract.for_choice("toy", {}))
     assert failed == {}
     assert [name for name, o in outcomes.items() if o.status != "passed"] == []
 
