@@ -7,7 +7,11 @@ from lerobot_ext.plugins import lazy_attributes
 
 if TYPE_CHECKING:
     from .contract import known_failure as known_failure
+    from .contracts.camera import CameraContract as CameraContract
+    from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
+    from .contracts.robot import RobotContract as RobotContract
+    from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
