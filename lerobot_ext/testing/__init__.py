@@ -8,6 +8,7 @@ from lerobot_ext.plugins import lazy_attributes
 if TYPE_CHECKING:
     from .contract import known_failure as known_failure
     from .contracts.policy import PolicyContract as PolicyContract
+    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
@@ -16,6 +17,7 @@ __getattr__ = lazy_attributes(
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
         "PolicyContract": "contracts.policy",
+        "ProcessorStepContract": "contracts.processor_step",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
         "known_failure": "contract",
