@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .contracts.policy import PolicyContract as PolicyContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
+    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
@@ -21,6 +22,7 @@ __getattr__ = lazy_attributes(
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
         "PolicyContract": "contracts.policy",
+        "ProcessorStepContract": "contracts.processor_step",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
         "known_failure": "contract",
