@@ -7,6 +7,8 @@ from lerobot_ext.plugins import lazy_attributes
 
 if TYPE_CHECKING:
     # So that a plugin's own mypy can check the class that inherits one.
+    from .contract import known_failure as known_failure
+    from .contracts.policy import PolicyContract as PolicyContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
 
@@ -16,7 +18,9 @@ __getattr__ = lazy_attributes(
     {
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
+        "PolicyContract": "contracts.policy",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
+        "known_failure": "contract",
     },
 )
