@@ -8,6 +8,8 @@ from lerobot_ext.plugins import lazy_attributes
 if TYPE_CHECKING:
     # So that a plugin's own mypy can check the class that inherits one.
     from .contract import known_failure as known_failure
+    from .contracts.camera import CameraContract as CameraContract
+    from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract

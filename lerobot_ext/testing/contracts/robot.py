@@ -101,7 +101,7 @@ class RobotContract(CalibratedContract):
         needs=["connects", "observation-features-reach-the-dataset"],
     )
     def test_observation_fits_its_features(self) -> None:
-        """`get_observation` returns what `observation_features` promises: keys, types, shapes."""
+        """`get_observation` returns what `observation_features` promises, and makes a dataset's frame."""
         robot = self.connected()
         observation, features = robot.get_observation(), robot.observation_features
         missing, extra = sorted(set(features) - set(observation)), sorted(set(observation) - set(features))
@@ -111,29 +111,23 @@ class RobotContract(CalibratedContract):
             problem = value_problem(observation[name], kind)
             if problem:
                 broken(f"`{name}` {problem}")
+        self._make_frame(features, observation, "observation")
 
-    @rule(
-        remedy="give each picture the size that `observation_features` says, and each number as a float",
-        needs=["observation-fits-its-features", "action-features-reach-the-dataset"],
-    )
-    def test_observation_and_action_make_a_dataset_frame(self) -> None:
-        """An observation and an action make a frame that LeRobot's dataset takes."""
+    @staticmethod
+    def _make_frame(features: Mapping[str, Any], values: Mapping[str, Any], prefix: str) -> None:
+        """Make a dataset's frame of `values` as LeRobot does; raises where LeRobot would."""
         from lerobot.datasets.feature_utils import validate_frame
         from lerobot.utils.feature_utils import build_dataset_frame, hw_to_dataset_features
 
-        robot = self.connected()
-        observed = hw_to_dataset_features(robot.observation_features, "observation")
-        acted = hw_to_dataset_features(robot.action_features, "action")
-        frame = build_dataset_frame(observed, robot.get_observation(), "observation")
-        frame |= build_dataset_frame(acted, robot.send_action(self.make_action(robot)), "action")
-        validate_frame({**frame, "task": "a task"}, {**observed, **acted})
+        made = hw_to_dataset_features(dict(features), prefix)
+        validate_frame({**build_dataset_frame(made, dict(values), prefix), "task": "a task"}, made)
 
     @rule(
         remedy="return from `send_action` the values that went to the motors, under the action's own keys",
-        needs=["observation-fits-its-features"],
+        needs=["observation-fits-its-features", "action-features-reach-the-dataset"],
     )
     def test_send_action_returns_what_was_sent(self) -> None:
-        """`send_action` returns the action as it was sent: the same keys, and here the same values."""
+        """`send_action` returns the action as it was sent, fit for a dataset: here what it was given."""
         robot = self.connected()
         action = self.make_action(robot)
         sent = robot.send_action(dict(action))
@@ -144,6 +138,7 @@ class RobotContract(CalibratedContract):
         for name, value in action.items():
             if not math.isclose(float(sent[name]), value, abs_tol=self.position_tolerance):
                 broken(f"`{name}` should stay at {value:g}, but {float(sent[name]):g} was sent")
+        self._make_frame(robot.action_features, sent, "action")
 
     @rule(remedy="copy the action before changing it", needs=["send-action-returns-what-was-sent"])
     def test_send_action_leaves_its_argument_alone(self) -> None:
@@ -225,7 +220,7 @@ class RobotContract(CalibratedContract):
         self.connect(robot)
         here = self.make_action(robot)
         sent = robot.send_action({name: value + FAR_UNITS for name, value in here.items()})
-        robot.send_action(here)
+        robot.send_action(dict(here))
         for name, value in here.items():
             moved = abs(float(sent[name]) - value)
             if moved > limit + self.position_tolerance:
