@@ -153,26 +153,29 @@ def _versions(inside: _Inside) -> dict[str, str]:
     return {str(name): str(version) for name, version in versions.items()}
 
 
-def _lerobot_ext(*words: str) -> tuple[str, ...]:
-    return ("-m", "lerobot_ext.cli.main", *words)
+_ASK_DOCTOR = """
+import dataclasses, json
+from lerobot_ext.doctor.plugins import examine
+print(json.dumps(dataclasses.asdict(examine())))
+"""
 
 
 def _from_doctor(inside: _Inside, plugins: Sequence[str]) -> Iterator[Fact]:
     """Whether LeRobot loads the plugins, and all that they register."""
-    report, why = inside.run(*_lerobot_ext("doctor", "--json"), limit_s=_DOCTOR_LIMIT_S)
+    report, why = inside.run("-c", _ASK_DOCTOR, limit_s=_DOCTOR_LIMIT_S)
     yield _ran("core", "doctor-runs", report, why)
     if report is None:
         return
     findings = [finding for finding in report["findings"] if finding["level"] == "problem"]
     wanted = {*plugins, "lerobot", "lerobot_ext"}
     for name in sorted(wanted):
-        mine = [f for f in findings if f["distribution"] == name and f["kind"] not in _EXPECTED]
+        mine = [f for f in findings if f["subject"] == name and f["kind"] not in _EXPECTED]
         if not mine:
             yield Fact(name, name, "is-loaded", "holds")
         else:
             found = "; ".join(f["message"] for f in mine)
             yield Fact(name, name, "is-loaded", "broken", found, mine[0]["remedy"])
-    for row in report["plugins"]:
+    for row in report["rows"]:
         if row["name"] in plugins:  # what the core registers depends on who uses it
             for registered in row["registers"]:
                 yield Fact(row["name"], row["name"], f"registers {registered}", "holds")
@@ -191,7 +194,8 @@ def _from_patches(inside: _Inside) -> Iterator[Fact]:
 def _from_check(inside: _Inside, plugin: str, rule_s: float) -> Iterator[Fact]:
     """What the conformance kit says about one distribution."""
     report, why = inside.run(
-        *_lerobot_ext("check", plugin, "--json", "--timeout", f"{rule_s:g}"), limit_s=_CHECK_LIMIT_S
+        *("-m", "lerobot_ext.cli.main", "check", plugin, "--json", "--timeout", f"{rule_s:g}"),
+        limit_s=_CHECK_LIMIT_S,
     )
     yield _ran(plugin, "can-be-checked", report, why)
     for checked in (report or {}).get("checks", ()):
