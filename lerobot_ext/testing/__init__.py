@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from .contracts.camera import CameraContract as CameraContract
     from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
+    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
-    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
 
 # Imported when first asked for: a test of a policy needs no gymnasium, and `lerobot-ext` none of them.
 __getattr__ = lazy_attributes(
