@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 from lerobot_ext.plugins import lazy_attributes
 
 if TYPE_CHECKING:
+    # So that a plugin's own mypy can check the class that inherits one.
     from .contract import known_failure as known_failure
     from .contracts.camera import CameraContract as CameraContract
     from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
+    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
 
@@ -20,6 +22,7 @@ __getattr__ = lazy_attributes(
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
         "PolicyContract": "contracts.policy",
+        "ProcessorStepContract": "contracts.processor_step",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
         "known_failure": "contract",

@@ -297,7 +297,7 @@ def targets_of(name: str) -> Found:
     Raises:
         CommandError: It is not installed.
     """
-    from lerobot_ext.doctor.checks import examine
+    from lerobot_ext.doctor.plugins import examine
     from lerobot_ext.doctor.survey import survey, underscored
 
     plugins = {underscored(plugin.name): plugin for plugin in survey()}
@@ -310,7 +310,7 @@ def targets_of(name: str) -> Found:
     problems = [
         Outcome(replace(rule, remedy=finding.remedy), "failed", finding.message)
         for finding in examination.findings
-        if finding.distribution == plugin.name and finding.level == "problem"
+        if finding.subject == plugin.name and finding.level == "problem"
     ]
     found = Found(plugin.name, plugin.version, problems=problems)
     for entry in row.registers:

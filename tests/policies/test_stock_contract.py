@@ -7,6 +7,7 @@ import pytest
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
 
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.testing import PolicyContract, known_failure
 
 SILENT_NORMALISER = (
@@ -75,7 +76,7 @@ def test_a_field_of_diffusion_masks_the_padding():
 @pytest.mark.parametrize("settings", [{}, {"chunk_size": "8", "n_action_steps": "3"}])
 def test_a_choice_is_configured_like_on_a_command_line(settings):
     contract = PolicyContract.for_choice("act", settings)
-    assert contract.chosen_settings == {"pretrained_backbone_weights": "null", **settings}
+    assert contract.changed == {"pretrained_backbone_weights": "null, because a check downloads nothing"}
     config = contract().config()
     assert config.pretrained_backbone_weights is None
     assert config.chunk_size == int(settings.get("chunk_size", 100))
@@ -83,5 +84,6 @@ def test_a_choice_is_configured_like_on_a_command_line(settings):
 
 
 def test_an_unknown_choice_names_the_known_ones():
-    with pytest.raises(ValueError, match="no policy type 'acr'; registered are act, diffusion"):
-        PolicyContract.for_choice("acr")
+    with pytest.raises(CommandError, match="registered as 'acr'") as caught:
+        PolicyContract.for_choice("acr", {})
+    assert caught.value.remedy == "did you mean `act`?"

@@ -2,17 +2,17 @@
 """`PolicyContract`: what a policy must keep to work in LeRobot's own command lines."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Self, cast
 
-import draccus
 from lerobot.configs import PreTrainedConfig
 
+from ..choices import choice_class, config_factory
 from .policy_acting import PolicyActingRules
 from .policy_names import PolicyNameRules
 from .policy_saving import PolicySavingRules
 from .policy_subject import quiet
 
-# Fields that make a stock-like policy download weights, and the value that keeps it from doing so.
+# Fields that make a stock-like policy download weights, and the text that keeps it from doing so.
 _NO_DOWNLOAD = {"pretrained_backbone_weights": "null"}
 
 
@@ -29,36 +29,19 @@ class PolicyContract(PolicyNameRules, PolicyActingRules, PolicySavingRules):
     """
 
     @classmethod
-    def for_choice(cls, name: str, settings: Mapping[str, str] | None = None) -> type["PolicyContract"]:
-        """The contract of a registered policy.
-
-        Args:
-            name (`str`): Its type, such as `act`.
-            settings (`Mapping[str, str]`, *optional*): Fields of its config, as on a command line.
-
-        Returns:
-            A contract whose `chosen_settings` say what was set: `settings`, and what keeps the policy from
-            downloading weights.
-
-        Raises:
-            ValueError: No such policy is registered.
-        """
-        known = PreTrainedConfig.get_known_choices()
-        if name not in known:
-            raise ValueError(f"there is no policy type {name!r}; registered are {', '.join(sorted(known))}")
-        config_class = known[name]
-        fields = getattr(config_class, "__dataclass_fields__", {})
-        offline = {field: value for field, value in _NO_DOWNLOAD.items() if field in fields}
-        chosen = {**offline, **(settings or {})}
-        words = ["--device=cpu", *(f"--{field}={value}" for field, value in chosen.items())]
-
-        class Chosen(cls):  # type: ignore[misc, valid-type]
-            chosen_settings: ClassVar[Mapping[str, str]] = chosen
-
-            def make_config(self) -> PreTrainedConfig:
-                with quiet():
-                    config: PreTrainedConfig = draccus.parse(config_class, args=words)
-                return config
-
-        Chosen.__name__ = Chosen.__qualname__ = f"{cls.__name__}_{name}"
-        return Chosen
+    def for_choice(cls, name: str, settings: Mapping[str, str]) -> type[Self]:
+        """See `Contract.for_choice`; nothing is downloaded, so a pretrained backbone begins untrained."""
+        fields = choice_class(PreTrainedConfig, name).__dataclass_fields__
+        offline = {field: text for field, text in _NO_DOWNLOAD.items() if field in fields}
+        texts = {"device": "cpu", **offline, **settings}
+        with quiet():
+            make = config_factory(PreTrainedConfig, name, texts)
+            make()  # settings that do not fit are the user's to mend, no broken rule
+        why = {field: f"{text}, because a check downloads nothing" for field, text in offline.items()}
+        changed = {field: reason for field, reason in why.items() if field not in settings}
+        members = {
+            "make_config": lambda self: make(),
+            "changed": {**make.placeholders, **changed},
+            "__doc__": f"{cls.__name__} of `{name}`.",
+        }
+        return cast(type[Self], type(f"{cls.__name__}_{name}", (cls,), members))

@@ -46,8 +46,6 @@ class PolicySubject(Contract):
     """The language instruction of every sample and robot."""
     untrained: ClassVar[Sequence[str]] = ()
     """Names of trainable parameters, as shell patterns, that one step on purpose does not reach."""
-    chosen_settings: ClassVar[Mapping[str, str]] = {}
-    """What `for_choice` set in the config, for its report."""
     _fresh: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
