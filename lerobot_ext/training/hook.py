@@ -10,6 +10,7 @@ from lerobot_ext.training.script import training_script
 METRICS_SWITCH = "LEROBOT_EXT_METRICS"
 EVENTS_SWITCH = "LEROBOT_EXT_TENSORBOARD"
 ETA_SWITCH = "LEROBOT_EXT_ETA"
+ACCUMULATION_SWITCH = "LEROBOT_EXT_ACCUMULATION"
 
 
 def record_metrics() -> None:
@@ -45,3 +46,17 @@ def show_time_left() -> None:
     from lerobot_ext.training import loop, time_left
 
     loop.observe(time_left.TimeLeft(), script)
+
+
+def accumulate_gradients() -> None:
+    """Make `--optimizer.type=accumulated_adamw` known to `lerobot-train`, if this process is one.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_ACCUMULATION` is neither `on` nor `off`.
+    """
+    script = training_script()
+    if not switched_on(ACCUMULATION_SWITCH) or script is None:
+        return
+    from lerobot_ext.training import accumulation_hooks
+
+    accumulation_hooks.install(script)
