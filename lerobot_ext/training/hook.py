@@ -10,6 +10,7 @@ from lerobot_ext.training.script import training_script
 METRICS_SWITCH = "LEROBOT_EXT_METRICS"
 EVENTS_SWITCH = "LEROBOT_EXT_TENSORBOARD"
 ETA_SWITCH = "LEROBOT_EXT_ETA"
+LAST_SWITCH = "LEROBOT_EXT_LAST_CHECKPOINT"
 ACCUMULATION_SWITCH = "LEROBOT_EXT_ACCUMULATION"
 
 
@@ -60,3 +61,17 @@ def accumulate_gradients() -> None:
     from lerobot_ext.training import accumulation_hooks
 
     accumulation_hooks.install(script)
+
+
+def point_without_links() -> None:
+    """Let `lerobot-train` point to its last checkpoint where symbolic links are refused.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_LAST_CHECKPOINT` is neither `on` nor `off`.
+    """
+    script = training_script()
+    if not switched_on(LAST_SWITCH) or script is None:
+        return
+    from lerobot_ext.training import last_checkpoint
+
+    last_checkpoint.install(script)
