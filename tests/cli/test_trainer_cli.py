@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 from stock_cli import BIN, START_S, environment
-from tiny_training import LOOP, POLICY, train, write_dataset
+from stock_loop import LOOP, POLICY, train, write_dataset
 
 from lerobot_ext.training.metrics_file import read_metrics
 

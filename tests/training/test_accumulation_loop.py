@@ -6,7 +6,7 @@ import logging
 
 import pytest
 from safetensors.torch import load_file
-from tiny_training import LOOP, POLICY, train, write_dataset
+from stock_loop import LOOP, POLICY, train, write_dataset
 
 from lerobot_ext.training import accumulation_hooks
 

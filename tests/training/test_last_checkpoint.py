@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lerobot.common.train_utils import update_last_checkpoint
 from safetensors.torch import load_file
-from tiny_training import LOOP, POLICY, train, write_dataset
+from stock_loop import LOOP, POLICY, train, write_dataset
 
 from lerobot_ext.training import last_checkpoint
 from lerobot_ext.training.last_checkpoint import NEW, OLD, POINTER, StaleError, point_to

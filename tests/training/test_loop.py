@@ -6,7 +6,7 @@ import logging
 import math
 
 import pytest
-from tiny_training import LOOP, POLICY, train, write_dataset
+from stock_loop import LOOP, POLICY, train, write_dataset
 
 from lerobot_ext.training import loop, record, time_left
 from lerobot_ext.training.metrics_file import read_metrics
