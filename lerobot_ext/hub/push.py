@@ -138,9 +138,10 @@ def _persist[Result](attempt: Callable[[], Result], repo_id: str) -> Result:
             return attempt()
         except PushError:
             raise
-        except (httpx.HTTPError, HfHubHTTPError, OSError, ValueError) as error:
+        except (httpx.HTTPError, HfHubHTTPError, OSError, ValueError, RuntimeError) as raised:
+            error = _cause(raised)
             if number == TRIES or not _may_pass(error):
-                raise PushError(*explain(error, repo_id)) from error
+                raise PushError(*explain(error, repo_id)) from raised
             wait_s = _WAIT_S * 2 ** (number - 1)
             logger.warning(
                 "lerobot_ext: push interrupted (%s); try %d of %d in %g s.",
@@ -151,6 +152,13 @@ def _persist[Result](attempt: Callable[[], Result], repo_id: str) -> Result:
             )
             time.sleep(wait_s)
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _cause(error: Exception) -> Exception:
+    """The network's error behind what the client makes of it when a large file does not get through."""
+    cause = error.__cause__
+    network = isinstance(cause, (httpx.HTTPError, HfHubHTTPError))
+    return cause if type(error) is RuntimeError and network and isinstance(cause, Exception) else error
 
 
 def _may_pass(error: Exception) -> bool:

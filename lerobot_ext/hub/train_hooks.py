@@ -225,7 +225,7 @@ class _Upload:
         card = folder / checkpoint.CARD
         stock_card = huggingface_hub.ModelCard.load(card)
         if type(self.policy).generate_model_card is PreTrainedPolicy.generate_model_card:
-            checkpoint.complete(folder, folder, repo_id, base=stock_card.data.to_dict())
+            checkpoint.complete(folder, needs, folder, repo_id, base=stock_card.data.to_dict())
         else:
             # A plugin that writes a card of its own keeps it.
             text = add_requirements(card.read_text(encoding="utf-8"), needs, repo_id)
