@@ -105,6 +105,7 @@ def test_a_push_needs_few_requests_and_leaves_one_commit(hub, script, tmp_path):
     history = hub.store.history("model", REPO, "main")
     assert [commit.message for _, commit in history] == [train_hooks.MESSAGE, "initial commit"]
     assert examine(read(hub, tmp_path / "read")) == []
+    assert len(hub.requests) == 12
     commits = [request for request in hub.requests if "/commit/" in request]
     assert hub.requests[-1:] == commits, "the commit is the last request"
 
@@ -208,6 +209,14 @@ def test_a_public_repository_gets_nothing_that_was_to_be_private(hub, script, tm
         training.push()
     assert "--private" in refused.value.remedy
     assert hub.store.resolve("model", REPO, "main")[1].files == {}
+
+
+def test_stock_pushes_into_the_public_one(hub, tmp_path):
+    """The contrast, as docs/hub.md says it."""
+    HfApi().create_repo(REPO, private=False)
+    tiny_training.train(tmp_path, private=True).push()
+    assert not hub.store.state("model", REPO)["private"]
+    assert "model.safetensors" in hub.store.resolve("model", REPO, "main")[1].files
 
 
 def test_a_new_repository_is_private_before_anything_is_in_it(hub, script, tmp_path):
