@@ -454,11 +454,14 @@ def _about_weights(found: Checkpoint, seen: dict[str, Any]) -> Iterator[Finding]
             "clipping or without AMP",
         )
     if seen["build_error"]:
-        yield (problem if seen["build_needs"] else note)(
+        yield (note if seen["build_excuse"] else problem)(
             "policy_build",
             found.type,
             f"the policy cannot be built here: {seen['build_error']}",
-            seen["build_needs"] or "its weights were not compared with what the configuration asks for",
+            seen["build_needs"]
+            or seen["build_excuse"]
+            or "install the version of LeRobot, or of the plugin, that "
+            "it was made with: `lerobot-train` noted its options in train_config.json",
         )
     remap = seen["remaps"]
     missing, wrong, extra = seen["missing"], seen["wrong_shape"], seen["extra"]

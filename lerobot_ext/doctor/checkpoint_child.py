@@ -45,7 +45,8 @@ def look(folder: Path) -> dict[str, Any]:
 
     Returns:
         `dict`: `type_known`, `config_error`, `unknown_steps` (error by step), `not_finite` (weights),
-        `build_error`, `build_needs` (what to install), `compared` (how many tensors), `missing`,
+        `build_error`, `build_needs` (what to install), `build_excuse` (why that is no fault
+        of the checkpoint), `compared` (how many tensors), `missing`,
         `wrong_shape`, `extra` (names), `remaps` (whether the policy renames weights when it loads).
     """
     config, _ = read_json(folder / CONFIG)
@@ -54,6 +55,7 @@ def look(folder: Path) -> dict[str, Any]:
         "config_error": "",
         "build_error": "",
         "build_needs": "",
+        "build_excuse": "",
         "compared": "",
         "missing": [],
         "wrong_shape": [],
@@ -138,17 +140,15 @@ def _not_finite(path: Path) -> list[str]:
 def _compare(config: Any, folder: Path) -> dict[str, Any]:
     """Names and shapes of the weights against those of a policy built from the configuration."""
     if getattr(config, "use_peft", False):
-        return {"build_error": "it is an adapter (PEFT), whose base policy is elsewhere"}
+        return {"build_error": "it is an adapter (PEFT)", "build_excuse": "its base policy is elsewhere"}
     saved, aliases = _saved_shapes(folder / WEIGHTS)
     if not saved:
         return {}
     try:
         built, remaps = _built_shapes(config, (folder / WEIGHTS).stat().st_size)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the policy's own code; the reason is reported
-        needs = ""
-        if isinstance(error, ImportError):
-            needs = f"install what it needs: {one_line(error, 200)}"
-        return {"build_error": one_line(error), "build_needs": needs}
+        needs = f"install what it needs: {one_line(error, 200)}" if isinstance(error, ImportError) else ""
+        return {"build_error": one_line(error), "build_needs": needs, "build_excuse": _excuse(error)}
     present = set(saved) | aliases
     wrong = [
         f"{name} is {list(saved[name])}, should be {list(shape)}"
@@ -162,6 +162,17 @@ def _compare(config: Any, folder: Path) -> dict[str, Any]:
         "extra": sorted(set(saved) - set(built)),
         "remaps": remaps,
     }
+
+
+def _excuse(error: BaseException) -> str:
+    """Why a policy that cannot be built here may be all right; empty for an error of its own."""
+    if any(
+        word in str(error).lower() for word in ("offline", "connect to", "connection error", "cannot reach")
+    ):
+        return (
+            "it downloads a part of itself: its weights were not compared; load it once with the Hub in reach"
+        )
+    return ""
 
 
 def _saved_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:

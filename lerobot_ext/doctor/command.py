@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerobot_ext.cli.command import Command, CommandError
 from lerobot_ext.cli.look import add_json_option
-from lerobot_ext.doctor import cameras, checkpoint, gpu, serial_ports, video
+from lerobot_ext.doctor import cameras, checkpoint, dataset, gpu, serial_ports, video
 from lerobot_ext.doctor.extension import DoctorCheck, add_options, load_checks
 from lerobot_ext.doctor.findings import Section, as_json
 
@@ -74,6 +74,7 @@ CORE_CHECKS = [
     cameras.CHECK,
     serial_ports.CHECK,
     checkpoint.CHECK,
+    dataset.CHECK,
 ]
 # What a bare `lerobot-ext doctor` runs: the checks that take a few seconds and touch no device.
 _BY_DEFAULT = ("plugins", "video", "gpu")
@@ -212,7 +213,8 @@ PLUGINS = Command(
 DOCTOR = Command(
     name="doctor",
     summary=(
-        "Find out what is wrong with plugins, a checkpoint, video, cameras, ports, the GPU or an arm's bus."
+        "Find out what is wrong with plugins, a checkpoint, a dataset, video, cameras, ports, the GPU or an "
+        "arm's bus."
     ),
     example="lerobot-ext doctor --policy.path=outputs/lift/checkpoints/last/pretrained_model",
     configure=_configure_doctor,

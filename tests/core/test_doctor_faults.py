@@ -4,15 +4,16 @@
 from pathlib import Path
 
 import pytest
-from doctor_faults import Fault, World, checkpoints, machines
+from doctor_faults import Fault, World, checkpoints, datasets, machines
 
-FAULTS: list[Fault] = [*checkpoints.FAULTS, *machines.FAULTS]
+FAULTS: list[Fault] = [*checkpoints.FAULTS, *machines.FAULTS, *datasets.FAULTS, *datasets.FIT_FAULTS]
 
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("originals")
     checkpoints.build(folder / "checkpoint")
+    datasets.build(folder)
     return folder
 
 
@@ -40,3 +41,8 @@ def test_a_healthy_checkpoint_has_no_finding(world):
 @pytest.mark.parametrize("name", machines.HEALTHY)
 def test_a_healthy_machine_has_no_finding(name, world):
     assert machines.HEALTHY[name](world).findings == []
+
+
+@pytest.mark.parametrize("name", datasets.HEALTHY)
+def test_a_healthy_dataset_has_no_finding(name, world):
+    assert datasets.HEALTHY[name](world).findings == []

@@ -40,7 +40,7 @@ class DeviceContract(ConfiguredContract):
             try:
                 self.connect(device)
                 cls._no_device = ""
-            except (OSError, TimeoutError) as error:
+            except (OSError, RuntimeError) as error:  # what LeRobot's own devices raise
                 cls._no_device = describe_error(error)
             finally:
                 self._put_away(device)
@@ -83,7 +83,7 @@ class DeviceContract(ConfiguredContract):
     def require_device(self) -> None:
         """Skip the rule unless there is a device and it may be used."""
         if not self.may_connect:
-            skip("needs a device: `--connect` allows it, `--set` says where it is")
+            skip("needs a device, and `may_connect` is False (`lerobot-ext check --connect` allows it)")
         if not self.has_device():
             skip(f"no device is reachable: {self._no_device or '`has_device` says so'}")
 

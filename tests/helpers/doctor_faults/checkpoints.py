@@ -134,7 +134,7 @@ def packages(*entries: dict[str, object]) -> Callable[[Path], object]:
     return lambda folder: (folder / "lerobot_ext.json").write_text(text)
 
 
-def _rename_camera(values: dict[str, torch.Tensor]) -> None:
+def rename_camera(values: dict[str, torch.Tensor]) -> None:
     for key in [key for key in values if key.startswith(CAMERA)]:
         values[key.replace("wrist_cam", "wrist.cam")] = values.pop(key)
 
@@ -198,7 +198,7 @@ FAULTS = [
         broken(edited(PRE, lambda v: v["steps"].pop(2))),
     ),
     Fault("statistics of a camera lost", "stats_missing", CAMERA, broken(tensors(PRE_STATE, _drop_camera))),
-    Fault("underscore in a camera's name", "stats_name", CAMERA, broken(tensors(PRE_STATE, _rename_camera))),
+    Fault("underscore in a camera's name", "stats_name", CAMERA, broken(tensors(PRE_STATE, rename_camera))),
     Fault(
         "no std",
         "stats_missing",
@@ -261,6 +261,7 @@ FAULTS = [
         broken(tensors("model.safetensors", lambda v: v.pop(ACTION_HEAD))),
     ),
     Fault("weights of another size", "weights_mismatch", "model.safetensors", broken(config(latent_dim=8))),
+    Fault("backbone that is not there", "policy_build", "act", broken(config(vision_backbone="resnet99"))),
     Fault(
         "weights nobody uses",
         "weights_extra",

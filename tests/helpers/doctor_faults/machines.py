@@ -252,6 +252,23 @@ def real_child(behaviour: str, timeout_s: float) -> Callable[[World], Section]:
     return examine
 
 
+def busy_camera(world: World) -> Section:
+    """A device that does not open; by `proc` another program has it."""
+    machine = machine_with(world.tmp, {"video0": "C920"})
+    device = world.tmp / "dev/video0"
+    master, slave = os.openpty()
+    try:
+        device.symlink_to(os.ttyname(slave))
+        (world.tmp / "proc/77/fd").mkdir(parents=True)
+        (world.tmp / "proc/77/fd/5").symlink_to(os.ttyname(slave))
+        (world.tmp / "proc/77/cmdline").write_bytes(b"cheese\0")
+        answers = asking({str(device): FakeCapture(opened=False)})
+        return cameras.examine(cameras.System(answers, **machine))
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def no_rights(world: World) -> Section:
     """`/dev/null` is a character device that exists everywhere."""
     system = cameras.System(asking({}), **machine_with(world.tmp, {}), may_use=lambda path: False)
@@ -279,6 +296,7 @@ def windows(world: World) -> Section:
 
 
 CAMERA_FAULTS = [
+    Fault("camera in use", "camera_busy", "{tmp}/dev/video0", busy_camera),
     Fault("camera that hangs", "camera_hangs", "{tmp}/dev/video0", real_child("hang", 2.0)),
     Fault("camera that kills", "camera_crash", "{tmp}/dev/video0", real_child("die", 60.0)),
     Fault("camera without rights", "camera_permission", "/dev/null", no_rights),
