@@ -76,7 +76,8 @@ def test_all_plugins_together_are_healthy_and_uninstall_cleanly(environment, whe
     finally:
         for plugin in BRINGS:
             environment.uninstall(plugin)
-    assert json.loads(report)["findings"] == []
+    findings = json.loads(report)["findings"]
+    assert [entry for entry in findings if entry["level"] != "note"] == []
     assert environment.files() == before
 
 
