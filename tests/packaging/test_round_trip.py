@@ -90,7 +90,13 @@ def trip(tmp_path_factory, wheels) -> Iterator[Trip]:
                 "--batch_size=4",
                 "--steps=3",
                 "--num_workers=0",
-                "--env_eval_freq=0",
+                "--env.type=koch",
+                "--env.task=lift",
+                "--env.obs=state",
+                "--env_eval_freq=3",
+                "--eval.n_episodes=2",
+                "--eval.batch_size=2",
+                "--eval.use_async_envs=false",
                 f"--output_dir={home / 'train'}",
             ],
             env=stock_cli.environment(home) | made.hub_variables("trainer"),
@@ -100,6 +106,16 @@ def trip(tmp_path_factory, wheels) -> Iterator[Trip]:
         )
         assert trained.returncode == 0, (trained.stdout + trained.stderr)[-3000:]
         yield made
+
+
+def test_the_card_has_the_evaluation_that_the_training_made(trip):
+    _, commit = trip.server.store.resolve("model", REPO, "main")
+    card = trip.server.store.blob_path(commit.files["README.md"].sha256).read_text()
+    assert re.search(r"\| koch \| 3 \| \d/2 \| \d+\.0 % \(\d+-\d+ %\) \|", card)
+    assert "lerobot-eval" in card
+    assert "--env.type=koch --env.task=lift" in card
+    assert "The environment comes from `lerobot_env_koch==0.1.0`" in card
+    assert "training.png" in commit.files
 
 
 def test_without_the_policys_wheel_pull_names_it_and_downloads_no_weights(trip):
