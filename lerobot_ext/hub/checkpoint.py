@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lerobot_ext.hub import card, plot
-from lerobot_ext.hub import requirements as needs_file
 from lerobot_ext.hub.history import TrainingHistory
+from lerobot_ext.hub.requirements import Requirements
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -126,7 +126,9 @@ def examine(folder: Path, source: str = "") -> list[Problem]:
             problems.append(Problem(name, "is missing, and with it the normalisation", remedy))
             continue
         try:
-            json.loads((folder / name).read_bytes())["steps"]
+            steps = json.loads((folder / name).read_bytes())["steps"]
+            if not isinstance(steps, list):
+                raise TypeError(f"`steps` is {steps!r}, a list is needed")
         except (ValueError, KeyError, TypeError) as error:
             problems.append(Problem(name, f"is no processor ({type(error).__name__}: {error})", again))
     for entry in steps_of(folder):
@@ -163,19 +165,22 @@ def safetensors_fault(path: Path) -> str:
     return "" if size == expected else f"has {size} bytes, its header asks for {expected}"
 
 
-def complete(folder: Path, out: Path, repo_id: str, base: dict[str, Any] | None = None) -> None:
+def complete(
+    folder: Path, needs: Requirements, out: Path, repo_id: str, base: dict[str, Any] | None = None
+) -> None:
     """Write what a checkpoint in `folder` still lacks for the Hub, card and picture, into `out`.
 
     Args:
-        folder (`Path`): The checkpoint, with its `lerobot_ext.json`.
+        folder (`Path`): The checkpoint.
+        needs (`Requirements`): What it needs, and the facts for the card.
         out (`Path`): Where to write; may be `folder`.
         repo_id (`str`): Where it will be pushed.
         base (`dict`, *optional*): Metadata of a card to start from.
 
     Raises:
-        CheckpointError, RequirementsError: Configuration or requirements cannot be read.
+        CheckpointError: The configuration cannot be read.
+        ValueError: The history in `needs` is not of its form.
     """
-    needs = needs_file.read_requirements(folder / needs_file.FILE_NAME)
     history = TrainingHistory.from_json(needs.history)
     picture = plot.FILE_NAME if plot.draw(history, out / plot.FILE_NAME) else None
     text = card.make_card(read_config(folder), needs, repo_id, picture, base)

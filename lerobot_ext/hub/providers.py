@@ -23,7 +23,7 @@ class Package:
 
     Args:
         name (`str`): Its name, as in its metadata.
-        version (`str`): Its version.
+        version (`str`): Its version; empty when any will have to do.
         provides (`tuple[str, ...]`): What of the checkpoint comes from it, such as `policy act`.
         extra (`str`, *optional*, defaults to `""`): Extra of it that those parts need.
         editable (`bool`, *optional*, defaults to `False`): It was installed from a source folder, so that the
@@ -42,7 +42,9 @@ class Package:
     def requirement(self) -> str:
         """What to hand to `pip install` for exactly this one."""
         name = f"{self.name}[{self.extra}]" if self.extra else self.name
-        return f"{name} @ {self.url}" if self.url else f"{name}=={self.version}"
+        if self.url:
+            return f"{name} @ {self.url}"
+        return f"{name}=={self.version}" if self.version else name
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; what is empty is left out."""

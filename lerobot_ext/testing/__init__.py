@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .contracts.camera import CameraContract as CameraContract
     from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
+    from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
     from .contracts.robot import RobotContract as RobotContract
     from .contracts.teleoperator import TeleoperatorContract as TeleoperatorContract
 
@@ -21,6 +22,7 @@ __getattr__ = lazy_attributes(
         "CameraContract": "contracts.camera",
         "EnvContract": "contracts.env",
         "PolicyContract": "contracts.policy",
+        "ProcessorStepContract": "contracts.processor_step",
         "RobotContract": "contracts.robot",
         "TeleoperatorContract": "contracts.teleoperator",
         "known_failure": "contract",

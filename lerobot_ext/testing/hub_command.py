@@ -74,8 +74,8 @@ def _run(args: Namespace) -> int:
     with server:
         if server.closed:
             out.print(
-                "WARNING: other machines can reach this Hub, and nothing is encrypted: whoever can listen on "
-                "the network reads tokens and files. Use it in a network you trust, or behind a TLS proxy.\n"
+                "WARNING: other machines can reach this Hub, and nothing is encrypted: who can listen on the "
+                "network reads tokens and files. Use it in a network you trust, or behind a TLS proxy.\n"
                 f"Other machines put this one's name or address in place of {args.host} below.\n"
             )
         out.print(f"Hub of {folder} at {server.url}. In the shell that pushes or pulls:\n")

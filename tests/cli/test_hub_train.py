@@ -183,3 +183,31 @@ def test_a_fresh_process_pulls_and_acts(run):
     pulled = run.run("python", "-c", textwrap.dedent(PULL))
     assert pulled.returncode == 0, pulled.stderr[-3000:]
     assert pulled.stdout.strip().splitlines()[-1].startswith("[[1, 3], ")
+
+
+def test_lerobot_ext_pull_names_what_is_needed_gets_it_and_says_how_to_run_it(run):
+    pulled = run.run("lerobot-ext", "pull", "--policy.path=user/pushed", "--json")
+    assert pulled.returncode == 0, pulled.stderr
+    report = json.loads(pulled.stdout)
+    assert (report["policy"], report["missing"]) == ("act", [])
+    folder = Path(report["folder"])
+    assert (folder / "model.safetensors").read_bytes() == (run.checkpoint / "model.safetensors").read_bytes()
+
+
+def test_without_a_token_the_private_repository_is_not_to_be_seen(run):
+    pulled = run.run("lerobot-ext", "pull", "--policy.path=user/pushed", home="third_home", HF_TOKEN="")
+    assert pulled.returncode == 2
+    message, remedy = pulled.stderr.strip().splitlines()
+    assert "user/pushed is private, or does not exist" in message
+    assert "hf auth login" in remedy
+
+
+def test_lerobot_ext_push_puts_the_same_files_elsewhere(run):
+    pushed = run.run("lerobot-ext", "push", str(run.folder / "out"), "user/again", "--json")
+    assert pushed.returncode == 0, pushed.stderr
+    first, again = (
+        run.server.store.resolve("model", f"user/{name}", "main")[1] for name in ("pushed", "again")
+    )
+    same = set(first.files) - {"README.md"}
+    assert {name: first.files[name] for name in same} == {name: again.files[name] for name in same}
+    assert "lerobot-rollout" in run.text("README.md", "user/again")

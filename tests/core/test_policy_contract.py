@@ -1,35 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policy contract: a healthy toy passes, and each broken toy is caught by exactly its rule."""
 
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
 from lerobot.configs import PreTrainedConfig
+from toy_plugins import installed
 
 from lerobot_ext.testing import PolicyContract
 from lerobot_ext.testing.contract import run_contract
-from lerobot_ext.testing.distributions import write_distribution
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
 RULES = [rule.name.removeprefix("policy/") for rule in PolicyContract.rules()]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _toys(tmp_path_factory):
-    """Installs the toy plugins for this process and the fresh ones it asks."""
-    folder = tmp_path_factory.mktemp("toys")
-    for name in ("lerobot_policy_toy", "lerobot_policy_broken"):
-        write_distribution(folder, name)
-    added = [str(PLUGINS), str(folder)]
-    sys.path[:0] = added
-    for name in ("lerobot_policy_toy", "lerobot_policy_broken", "lerobot_policy_broken.late.processor_late"):
-        importlib.import_module(name)
-    importlib.import_module("lerobot_policy_broken.late.configuration_late")
-    yield
-    for path in added:
-        sys.path.remove(path)
+    with installed(tmp_path_factory.mktemp("toys")):
+        yield
 
 
 def judged(contract):

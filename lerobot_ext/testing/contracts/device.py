@@ -40,7 +40,7 @@ class DeviceContract(ConfiguredContract):
             try:
                 self.connect(device)
                 cls._no_device = ""
-            except (OSError, TimeoutError) as error:
+            except (OSError, RuntimeError) as error:  # what LeRobot's own devices raise
                 cls._no_device = describe_error(error)
             finally:
                 self._put_away(device)
@@ -53,6 +53,10 @@ class DeviceContract(ConfiguredContract):
     def connect(self, device: Any) -> None:
         """Connect `device` without asking anybody anything."""
         device.connect()
+
+    def build_once(self) -> object:
+        """See `ConfiguredContract.build_once`."""
+        return self.build(self.make_config())
 
     # What the kinds of devices fill in
 
@@ -68,8 +72,10 @@ class DeviceContract(ConfiguredContract):
 
     @classmethod
     def for_choice(cls, name: str, settings: Mapping[str, str]) -> type[Self]:
-        """See `Contract.for_choice`; connecting is what the user asks for, so it must succeed."""
+        """See `Contract.for_choice`; when nothing was left open, connecting must succeed."""
         made = super().for_choice(name, settings)
+        if made.changed:
+            return made  # its port is a placeholder, perhaps
         return cast(type[Self], type(made.__name__, (made,), {"has_device": lambda self: True}))
 
     def connected(self) -> Any:
@@ -83,7 +89,7 @@ class DeviceContract(ConfiguredContract):
     def require_device(self) -> None:
         """Skip the rule unless there is a device and it may be used."""
         if not self.may_connect:
-            skip("needs a device: `--connect` allows it, `--set` says where it is")
+            skip("needs a device, and `may_connect` is False (`lerobot-ext check --connect` allows it)")
         if not self.has_device():
             skip(f"no device is reachable: {self._no_device or '`has_device` says so'}")
 
@@ -97,11 +103,14 @@ class DeviceContract(ConfiguredContract):
     @rule(
         remedy="name the device's class like its config without `Config`, and export it from the package "
         "that holds the config (or from a module named like the class in lower case)",
-        needs=["config-is-registered"],
+        needs=["requirements-are-installed"],
     )
     def test_factory_builds_it(self) -> None:
         """LeRobot's factory finds the device's class from the config's and builds it."""
-        self.build(self.make_config())
+        try:
+            self.build_once()
+        except OSError as error:
+            broken(f"it cannot be built where the device is not there: {describe_error(error)}")
 
     @rule(remedy="open ports and connections in `connect()`, not in `__init__`", needs=["factory-builds-it"])
     def test_construction_touches_nothing(self) -> None:

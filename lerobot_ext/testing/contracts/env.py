@@ -38,6 +38,10 @@ class EnvContract(ConfiguredContract):
 
     # Helpers
 
+    def build_once(self) -> object:
+        """See `ConfiguredContract.build_once`."""
+        return self.make_env()
+
     def make_env(self, *, use_async: bool = False) -> Any:
         """The first vector environment that LeRobot makes from `make_config`; closed when the rule ends."""
         from lerobot.envs.factory import make_env
@@ -85,14 +89,14 @@ class EnvContract(ConfiguredContract):
                 broken(f"{key!r} of type {feature.type.value} is mapped to {name!r}")
         kinds = {feature.type for feature in config.features.values()}
         if FeatureType.ACTION not in kinds or len(kinds) < 2:
-            broken(f"`features` has only {sorted(kind.value for kind in kinds) or 'nothing'}")
+            broken(f"`features` has {sorted(kind.value for kind in kinds) or 'nothing'}")
 
     # The environment
 
     @rule(
         remedy="register the gymnasium id when the plugin is imported and return it from `gym_id`, or "
         "override `create_envs`; it returns {suite: {task_id: vector environment}}",
-        needs=["config-is-registered"],
+        needs=["requirements-are-installed"],
     )
     def test_makes_a_vector_env(self) -> None:
         """LeRobot's `make_env` makes a vector environment with as many environments as asked for."""

@@ -12,6 +12,7 @@ is in; `limits_relative_targets` moves each joint by `FAR_UNITS` at most, unless
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -23,6 +24,8 @@ from lerobot_ext.testing.contracts.frames import value_problem
 
 FAR_UNITS = 6.0
 """How far away the goal is that a limit must keep a joint from, in the robot's units (degrees or percent)."""
+_SETTLING_STEPS = 20
+_SETTLING_STEP_S = 0.05
 
 
 class RobotContract(CalibratedContract):
@@ -55,6 +58,18 @@ class RobotContract(CalibratedContract):
             return device.send_action(dict.fromkeys(device.action_features, 0.0))
 
         return {"get_observation": device.get_observation, "send_action": act}
+
+    def _hold(self, robot: Any) -> dict[str, Any]:
+        """Let the arm come to rest under torque: it may have sagged. The action that keeps it there."""
+        before = self.make_action(robot)
+        robot.send_action(dict(before))
+        for _ in range(_SETTLING_STEPS):
+            time.sleep(_SETTLING_STEP_S)
+            here = self.make_action(robot)
+            if all(abs(here[name] - before[name]) < self.position_tolerance / 10 for name in here):
+                break
+            before = here
+        return before
 
     # Before connecting
 
@@ -197,12 +212,12 @@ class RobotContract(CalibratedContract):
             skip("`may_move_far` is False: a robot that takes NaN for a position would move there")
         robot = self.connected()
         action = self.make_action(robot)
-        name = next(iter(action))
-        try:
-            sent = robot.send_action({**action, name: math.nan})
-        except Exception:  # noqa: BLE001 - any refusal will do
-            return
-        broken(f"`{name}` = nan was taken, and {sent.get(name)} sent")
+        for name in action:
+            try:
+                sent = robot.send_action({**action, name: math.nan})
+            except Exception:  # noqa: BLE001 - any refusal will do
+                continue
+            broken(f"`{name}` = nan was taken, and {sent.get(name)} sent")
 
     @rule(
         remedy="clip each goal to `max_relative_target` around the present position, with LeRobot's "
@@ -218,7 +233,7 @@ class RobotContract(CalibratedContract):
         robot = self.build(replace(self.make_config(), max_relative_target=limit))
         self.at_end(lambda: self._put_away(robot))
         self.connect(robot)
-        here = self.make_action(robot)
+        here = self._hold(robot)
         sent = robot.send_action({name: value + FAR_UNITS for name, value in here.items()})
         robot.send_action(dict(here))
         for name, value in here.items():

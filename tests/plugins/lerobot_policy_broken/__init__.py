@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Toy policies with one defect each; a type is named after the rule of `PolicyContract` that it breaks."""
+"""Toy policies and steps with one defect each, named after the rule that they break."""
 
-from . import configuration_broken, steps_broken  # noqa: F401
+from . import configuration_broken, steps_broken, toy_steps_broken  # noqa: F401
