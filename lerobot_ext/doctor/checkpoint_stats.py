@@ -175,7 +175,7 @@ def _fits(stat: tuple[int, ...], shape: tuple[int, ...], kind: str) -> bool:
     """Whether a statistic can be applied: per channel for pictures, else per value or one for all."""
     if kind == "VISUAL":
         return stat in (shape[:1], (*shape[:1], 1, 1), (1, 1, 1), (1,))
-    return stat in (shape, (1,))
+    return stat in (shape, shape[-1:], (1,))
 
 
 def _about_spread(step: Normalizer, feature: str, mode: str, low: Any, high: Any) -> Iterator[Finding]:

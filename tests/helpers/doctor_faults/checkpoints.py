@@ -289,6 +289,24 @@ FAULTS = [
     Fault("weights of another size", "weights_mismatch", "model.safetensors", broken(config(latent_dim=8))),
     Fault("backbone that is not there", "policy_build", "act", broken(config(vision_backbone="resnet99"))),
     Fault(
+        "adapter without its base",
+        "policy_build",
+        "act",
+        broken(
+            config(use_peft=True),
+            lambda folder: (folder / "model.safetensors").rename(folder / "adapter_model.safetensors"),
+        ),
+        level="note",
+    ),
+    Fault(
+        "plugin that ends the process",
+        "policy_build",
+        "act",
+        lambda world: checkpoint.examine(
+            world.originals / "checkpoint", ask=lambda path: Answer(failure="ended with status 9")
+        ),
+    ),
+    Fault(
         "weights nobody uses",
         "weights_extra",
         "model.safetensors",
