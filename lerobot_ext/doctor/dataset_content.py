@@ -261,8 +261,12 @@ def wrong_stats(stats: Any, entry: dict[str, Any]) -> str:
     channels = next((n for n in entry["shape"] if n in (1, 3)), 3)
     wanted = (channels, 1, 1) if entry["dtype"] in _PICTURES else tuple(entry["shape"])
     for name in BASIC[:-1]:
-        values = np.asarray(stats[name], dtype=float)
-        if values.shape != wanted:
+        try:
+            values = np.asarray(stats[name], dtype=float)
+        except (ValueError, TypeError):
+            return f"its {name} is no list of numbers"
+        # Of a matrix LeRobot keeps one value a column; normalising repeats it for every row.
+        if values.shape not in (wanted, wanted[-1:]) or (entry["dtype"] in _PICTURES and values.ndim != 3):
             return f"its {name} has shape {list(values.shape)}, it should be {list(wanted)}"
         if not np.isfinite(values).all():
             return f"its {name} is NaN or infinite"
@@ -271,7 +275,11 @@ def wrong_stats(stats: Any, entry: dict[str, Any]) -> str:
 
 def _about_values(key: str, stats: dict[str, Any], found: Content) -> Iterator[Finding]:
     low, high, mean = (np.asarray(stats[name], dtype=float).reshape(-1) for name in ("min", "max", "mean"))
-    spread = np.maximum(found.high[key] - found.low[key], 1e-6)
+    # The rows are float32, statistics are not: a value that never changes differs in the last digits.
+    if low.size != found.low[key].size:
+        return  # statistics of a matrix, by column
+    largest = np.maximum(np.abs(found.high[key]), np.abs(found.low[key]))
+    spread = np.maximum(found.high[key] - found.low[key], np.maximum(1e-3 * largest, 1e-6))
     for name, said, true in (
         ("min", low, found.low[key]),
         ("max", high, found.high[key]),

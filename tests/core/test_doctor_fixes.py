@@ -3,7 +3,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,9 @@ def apply(section: Section, name: str) -> str:
 
 
 @pytest.fixture
-def checkpoint(tmp_path, originals) -> Path:
-    return shutil.copytree(originals / "checkpoint", tmp_path / "policy")
+def checkpoint(tmp_path, originals) -> Iterator[Path]:
+    yield shutil.copytree(originals / "checkpoint", tmp_path / "policy")
+    shutil.rmtree(tmp_path)  # the weights are large
 
 
 @pytest.mark.slow
