@@ -116,7 +116,7 @@ class Join:
     def _read(cls, fields: Fields) -> "Join":
         features = {name: Feature.read(value, name) for name, value in fields.mapping("features").items()}
         rename_map = fields.mapping("rename_map", default=True)
-        if not all(isinstance(value, str) for value in rename_map.values()):
+        if not all(isinstance(value, str) and value.isprintable() for value in rename_map.values()):
             raise PayloadError("the join's `rename_map` must map names to names")
         made = cls(
             policy=fields.text("policy", max_length=512),
@@ -291,7 +291,7 @@ class Observation:
             raise PayloadError(f"this is {kind!r}, not an observation")
         timestep = fields.whole("timestep", 0, _MAX_STEP)
         timestamp = fields.number("timestamp", -_MAX_TIME, _MAX_TIME)
-        task = fields.text("task", max_length=MAX_TASK)
+        task = fields.text("task", max_length=MAX_TASK, any_letters=True)
         fields.done()
         tensors = read_tensors(body, welcome.observation_specs())
         frames = []

@@ -18,6 +18,7 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 from lerobot.transport.utils import TransferState, send_bytes_in_chunks
 
 import lerobot_ext.serving
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token
 from lerobot_ext.serving.codec import encode
 from lerobot_ext.serving.messages import Observation, Welcome, Wish, read_answer
@@ -326,6 +327,28 @@ def test_wrong_tensors_are_refused_by_name(joined, robot):
 )
 def test_hostile_headers_are_refused(joined, header, why):
     refused(INVALID, why, joined[1].instruct, b"LRX1" + struct.pack("<I", len(header)) + header)
+
+
+def test_names_that_could_play_tricks_on_a_terminal_are_refused(joined, make_join, robot):
+    """They would reach the operator's log and status line."""
+    client = joined[1]
+    for change in (
+        {"robot_type": "\x1b]0;owned\x07"},
+        {"action_names": ("a\nb.pos",)},
+        {"policy": "a\rb"},
+        {"rename_map": {"x": "\x1b[2J"}},
+    ):
+        refused(INVALID, "must", client.instruct, make_join(robot, **change).encode())
+
+
+def test_two_servers_do_not_share_a_port(serve, act_checkpoint):
+    """By default gRPC lets them, and each gets half of the calls."""
+    with (
+        serve([act_checkpoint]) as (_, address),
+        pytest.raises(CommandError, match="cannot listen"),
+        serve([act_checkpoint], port=int(address[10:])),
+    ):
+        pass
 
 
 def test_a_header_length_beyond_the_message_is_refused(joined):
