@@ -127,8 +127,15 @@ class _Inside:
         try:
             return json.loads(ran.stdout[max(0, _start_of_json(ran.stdout)) :]), ""
         except ValueError:
-            said = [line.strip() for line in ran.stderr.strip().splitlines() if line.strip()]
-            return None, f"it ended with status {ran.returncode}" + (f": {said[-1][:400]}" if said else "")
+            return None, f"it ended with status {ran.returncode}" + _reason(ran.stderr)
+
+
+def _reason(said: str) -> str:
+    """Why a command failed, from its stderr: our commands have one line for it, others say it last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("lerobot-ext: ")]
+    chosen = (ours or lines)[-1:]
+    return f": {chosen[0].removeprefix('lerobot-ext: ')[:400]}" if chosen else ""
 
 
 def _start_of_json(text: str) -> int:

@@ -190,6 +190,11 @@ def test_the_markdown_report_keeps_its_tables_whole():
         ("print('chatter'); print('[1]')", [1], ""),
         ("import json; print('chatter {'); print(json.dumps({'a': [1]}, indent=2))", {"a": [1]}, ""),
         ("import sys; sys.exit('no such thing')", None, "it ended with status 1: no such thing"),
+        (
+            "import sys; sys.exit('chatter\\nlerobot-ext: it is not here\\n  remedy: get it')",
+            None,
+            "it ended with status 1: it is not here",
+        ),
         ("print('no json')", None, "it ended with status 0"),
         ("import time; time.sleep(60)", None, "it did not end within 1 s"),
     ],
