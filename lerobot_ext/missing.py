@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """One line for who asks a stock command line for a part of ours whose plugin is not installed.
 
-LeRobot itself only says `invalid choice: 'hierarchical_diffusion'` and lists what there is. Plugins load
-before the command line is read, so a look at it tells which package to install.
+LeRobot itself only says `invalid choice: 'hierarchical_diffusion'` or `Policy type … is not registered` and
+lists what there is. Plugins load before the command line is read, so a look at it tells which package to
+install: for a type by a list of ours, for a checkpoint by the `lerobot_ext.json` in it.
 """
 
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
+
+_CHECKPOINT = "--policy.path"
+_ETAG_TIMEOUT_S = 5
 
 # Options of the stock command lines whose value names a part of ours, and the plugin that brings it.
 PROVIDERS = {
@@ -27,7 +32,8 @@ def hint(argv: Sequence[str] | None = None) -> None:
     Args:
         argv (`Sequence[str]`, *optional*): The words of the command line; those of the process by default.
     """
-    for option, value, distribution in _wanted(sys.argv[1:] if argv is None else argv):
+    words = sys.argv[1:] if argv is None else argv
+    for option, value, distribution in _wanted(words):
         try:
             metadata.distribution(distribution)
         except metadata.PackageNotFoundError:
@@ -38,13 +44,66 @@ def hint(argv: Sequence[str] | None = None) -> None:
                 distribution,
                 distribution,
             )
+    for option, value in _options(words):
+        if option == _CHECKPOINT and value:
+            _hint_of_checkpoint(value)
+
+
+def _hint_of_checkpoint(name: str) -> None:
+    """Log what the checkpoint in a folder or a repository needs and is not installed.
+
+    A checkpoint that does not say, or cannot be read, is left to LeRobot's own errors.
+    """
+    # Imported here: only a command line with a checkpoint pays for it.
+    from lerobot_ext.hub.requirements import RequirementsError, install_line, read_requirements, shortfalls
+
+    path = _note_of(name)
+    if path is None:
+        return
+    try:
+        needs = read_requirements(path)
+    except (RequirementsError, OSError) as error:
+        logger.warning("lerobot_ext: what %s needs cannot be read: %s", name, error)
+        return
+    missing = [entry.package for entry in shortfalls(needs.packages) if entry.kind == "missing"]
+    if missing:
+        logger.error(
+            "lerobot_ext: %s=%s (policy %s) needs %s, not installed here. Remedy: `%s`",
+            _CHECKPOINT,
+            name,
+            needs.policy,
+            ", ".join(f"{package.name} {package.version}" for package in missing),
+            install_line(missing),
+        )
+
+
+def _note_of(name: str) -> Path | None:
+    """The `lerobot_ext.json` of a folder, or of a repository on the Hub; `None` if there is none."""
+    from lerobot_ext.hub.requirements import FILE_NAME
+
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder / FILE_NAME if (folder / FILE_NAME).is_file() else None
+    import httpx
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(hf_hub_download(name, FILE_NAME, etag_timeout=_ETAG_TIMEOUT_S))
+    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError):
+        return None  # LeRobot asks the same Hub next, and says what is wrong
 
 
 def _wanted(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Options that name a part of ours, written `--option=value` or `--option value`."""
-    for word, following in zip(words, [*words[1:], ""], strict=False):
-        option, equals, value = word.partition("=")
-        value = value if equals else following
+    """Options that name a part of ours, and the plugin that brings it."""
+    for option, value in _options(words):
         distribution = PROVIDERS.get((option, value))
         if distribution is not None:
             yield option, value, distribution
+
+
+def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options and values, written `--option=value` or `--option value`."""
+    for word, following in zip(words, [*words[1:], ""], strict=False):
+        option, equals, value = word.partition("=")
+        yield option, value if equals else following

@@ -19,6 +19,8 @@ class Command:
         example (`str`): A complete command line, shown at the end of `lerobot-ext NAME --help`.
         configure (`Callable`): Adds the command's arguments to its parser.
         run (`Callable`): Does the work and returns the exit code; a `CommandError` becomes one clear line.
+        pass_on (`tuple[str, ...]`, *optional*): Options that begin so, `--robot.` say, are not the parser's:
+            the command gets them, with their values, as `passed_on` of the namespace, for LeRobot's parser.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Command:
     example: str
     configure: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int]
+    pass_on: tuple[str, ...] = ()
 
 
 class CommandError(Exception):

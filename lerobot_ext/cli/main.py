@@ -69,7 +69,25 @@ def _dispatch(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.configure(parser)
-    return command.run(parser.parse_args(words[1:]))
+    own, passed_on = _split_off(words[1:], command.pass_on)
+    args = parser.parse_args(own)
+    if command.pass_on:
+        args.passed_on = passed_on
+    return command.run(args)
+
+
+def _split_off(words: list[str], prefixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """The words of a command's own parser, and the options with one of `prefixes` as `--name=value`."""
+    own, passed_on = [], []
+    rest = iter(words)
+    for word in rest:
+        if not prefixes or not word.startswith(prefixes):
+            own.append(word)
+        elif "=" in word:
+            passed_on.append(word)
+        else:
+            passed_on.append(f"{word}={next(rest, '')}")
+    return own, passed_on
 
 
 def command_entry_points() -> dict[str, metadata.EntryPoint]:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decides whether a process gets our dataset reading and journal; imports nothing heavy to find out."""
 
-import os
 import sys
+
+from lerobot_ext.switches import switched_on
 
 SWITCH = "LEROBOT_EXT_COLUMNS"
 JOURNAL_SWITCH = "LEROBOT_EXT_JOURNAL"
@@ -23,7 +24,7 @@ def install_where_datasets_are_read() -> None:
     Raises:
         ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
     """
-    if not _switched_on(SWITCH) or _DATASET_MODULE not in sys.modules:
+    if not switched_on(SWITCH) or _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
     from lerobot_ext.data import camera_window, ram_reader
@@ -42,20 +43,8 @@ def install_where_datasets_are_written() -> None:
     Raises:
         ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
     """
-    if not _switched_on(JOURNAL_SWITCH) or _WRITER_MODULE not in sys.modules:
+    if not switched_on(JOURNAL_SWITCH) or _WRITER_MODULE not in sys.modules:
         return
     from lerobot_ext.data import episode_journal
 
     episode_journal.start()
-
-
-def _switched_on(switch: str) -> bool:
-    """Whether an environment variable says `on`, or nothing.
-
-    Raises:
-        ValueError: It says something else than `on` or `off`.
-    """
-    value = os.environ.get(switch, "on").strip().lower() or "on"
-    if value not in ("on", "off"):
-        raise ValueError(f"environment variable {switch} is {value!r}; set it to `on` or `off`, or unset it")
-    return value == "on"

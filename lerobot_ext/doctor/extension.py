@@ -6,7 +6,8 @@ A plugin declares an entry point of group `lerobot_ext.doctor_checks` that names
     [project.entry-points."lerobot_ext.doctor_checks"]
     koch = "lerobot_robot_koch.doctor.check:CHECK"
 
-When its options are on the command line, the doctor runs it instead of examining the plugins.
+When its options are on the command line, the doctor runs it instead of examining the plugins. The core's own
+checks are built the same way and need no entry point: the doctor must work where an installation does not.
 """
 
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
+from lerobot_ext.doctor.findings import Section
 from lerobot_ext.plugins import describe_error
 
 GROUP = "lerobot_ext.doctor_checks"
@@ -22,22 +24,26 @@ GROUP = "lerobot_ext.doctor_checks"
 
 @dataclass(frozen=True)
 class DoctorCheck:
-    """One thing more that the doctor can examine.
+    """One thing that the doctor can examine.
 
     Its module must be cheap to import, as that of a `Command`: `lerobot-ext doctor --help` imports all.
 
     Args:
-        name (`str`): A word for messages.
-        configure (`Callable`): Adds options; no other check may have them. `--json` is there already.
+        name (`str`): A word for messages and `--json`.
+        configure (`Callable`): Adds options; no other check may have them. `--json`, `--all`, `--fix` and
+            `--dry-run` are there already.
         applies (`Callable`): Whether the parsed arguments ask for this check.
-        run (`Callable`): Examines, prints, and returns the exit code: 0 when all is well, 1 on a problem. A
-            `CommandError` becomes one clear line.
+        examine (`Callable`): Looks, changes nothing, and returns what it found, a section for each thing
+            examined. A `CommandError` becomes one clear line and exit code 2.
+        needs_nothing (`bool`, *optional*, defaults to `False`): Whether it can run without any option:
+            `--all` runs it then.
     """
 
     name: str
     configure: Callable[[ArgumentParser], None]
     applies: Callable[[Namespace], bool]
-    run: Callable[[Namespace], int]
+    examine: Callable[[Namespace], list[Section]]
+    needs_nothing: bool = False
 
 
 def load_checks() -> list[DoctorCheck]:

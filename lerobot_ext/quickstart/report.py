@@ -2,7 +2,6 @@
 """What a quickstart run leaves to look at: a table, a JSON summary and a picture."""
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lerobot_ext.intervals import wilson_interval
+
 # "step:50 smpl:3K ep:65 epch:1.30 loss:0.512 …": large steps are abbreviated ("2K"), so points are counted.
 _LOSS = re.compile(r"step:\S+ .*?\bloss:([-+0-9.eE]+|nan|inf)")
-_Z95 = 1.959964
 
 
 @dataclass
@@ -41,23 +41,6 @@ class Results:
     pulled_bytes: int = 0
     rollout_lifts: int = 0
     rollout_s: float = 0.0
-
-
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """95 % Wilson score interval of a success rate, as fractions.
-
-    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-
-    Raises:
-        ValueError: If there are no trials or more successes than trials.
-    """
-    if trials <= 0 or not 0 <= successes <= trials:
-        raise ValueError(f"need 0 <= successes <= trials and trials > 0, got {successes} of {trials}.")
-    p = successes / trials
-    z2 = _Z95 * _Z95 / trials
-    centre = (p + z2 / 2) / (1 + z2)
-    half = _Z95 / (1 + z2) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def read_losses(train_log: Path) -> list[float]:

@@ -93,7 +93,7 @@ class FileRequests(HubRequest):
     # Writing files
 
     def _preupload(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        self._need_write(kind, repo)
         wishes = self._body_json().get("files", [])
         _, commit = self.hub.store.resolve(kind, repo, revision)
         answers = []
@@ -108,16 +108,20 @@ class FileRequests(HubRequest):
         self._json({"files": answers})
 
     def _lfs_batch(self, kind: str, repo: str) -> None:
-        self._need_token()
-        self.hub.store.state(kind, repo)
+        self._need_write(kind, repo)
+        limit = self.hub.max_file_bytes
         answers = []
         for wish in self._body_json().get("objects", []):
             oid, size = str(wish.get("oid", "")), wish.get("size")
             if not re.fullmatch(r"[0-9a-f]{64}", oid) or not isinstance(size, int):
                 raise HubError(422, f"large file {oid!r} needs a SHA-256 and a size")
             answer: dict[str, Any] = {"oid": oid, "size": size}
+            if limit is not None and size > limit:
+                message = f"a file of {size} bytes is larger than this Hub takes ({limit})"
+                answers.append({**answer, "error": {"code": 413, "message": message}})
+                continue
             if not self.hub.store.has_blob(oid):
-                href = f"{self.hub.url}/lfs/{oid}/{size}"
+                href = f"{self._base()}/lfs/{oid}/{size}"
                 signature = self.hub.sign(f"{oid}/{size}")
                 answer["actions"] = {
                     "upload": {"href": f"{href}?signature={signature}", "header": {}},
@@ -145,7 +149,8 @@ class FileRequests(HubRequest):
         self._json({})
 
     def _commit(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        user = self._need_token()
+        self._need_write(kind, repo)
         if self._query.get("create_pr", ["0"])[0] not in ("0", "false"):
             raise HubError(400, "the loopback Hub knows no pull requests; commit to a branch")
         lines = [json_object(line) for line in self._body().splitlines() if line.strip()]
@@ -158,8 +163,8 @@ class FileRequests(HubRequest):
                 changes.append({**line, "entry": self._store_file(line.get("value") or {})})
             else:
                 changes.append({key: line.get(key) for key in ("key", "value")})
-        oid = self.hub.store.commit(kind, repo, revision, header, changes)
-        address = f"{self.hub.url}/{web_prefix(kind)}{repo}/commit/{oid}"
+        oid = self.hub.store.commit(kind, repo, revision, header, changes, author=user)
+        address = f"{self._base()}/{web_prefix(kind)}{repo}/commit/{oid}"
         self._json({"success": True, "commitOid": oid, "commitUrl": address, "hookOutput": ""})
 
     def _store_file(self, value: dict[str, Any]) -> FileEntry:
@@ -170,6 +175,9 @@ class FileRequests(HubRequest):
             content = base64.b64decode(str(value.get("content", "")), validate=True)
         except binascii.Error:
             raise HubError(400, f"file {value.get('path')!r} is not base64") from None
+        limit = self.hub.max_file_bytes
+        if limit is not None and len(content) > limit:
+            raise HubError(413, f"file {value.get('path')!r} is larger than this Hub takes ({limit} bytes)")
         sha256 = self.hub.store.add_blob(iter([content]))
         return FileEntry(sha256=sha256, size=len(content), git_oid=git_oid(content), lfs=False)
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
+import re
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
@@ -15,6 +17,8 @@ from lerobot_ext.testing.hub_store import HubError, read_chunks
 if TYPE_CHECKING:
     from lerobot_ext.testing.hub import HubServer
 
+USER = "user"
+"""Who pushes when no users are configured."""
 _MAX_JSON_BODY = 256 << 20
 
 logger = logging.getLogger(__name__)
@@ -26,6 +30,8 @@ class HubRequest(BaseHTTPRequestHandler):
     hub: ClassVar[HubServer]
     protocol_version = "HTTP/1.1"
     server_version = "lerobot-ext-hub"
+    disable_nagle_algorithm = True  # an answer is two writes: the second would wait 40 ms for an ACK
+    timeout = 300  # seconds of silence after which a connection is given up
     _body_read = False
     _query: dict[str, list[str]]
 
@@ -96,21 +102,66 @@ class HubRequest(BaseHTTPRequestHandler):
         """The body as a JSON object; an empty one counts as `{}`."""
         return json_object(self._body() or b"{}")
 
-    def _token_is_good(self) -> bool:
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        return bool(given) and self.hub.token in (None, given)
+    def _who(self) -> str | None:
+        """Name of the user whose token came with the request; `None` when none came.
 
-    def _need_token(self) -> None:
-        """Refuse who does not say who they are."""
-        if not self._token_is_good():
+        Raises:
+            HubError: The token is not one of ours.
+        """
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        if not given:
+            return None
+        if self.hub.tokens is None:
+            return USER
+        for token, user in self.hub.tokens.items():
+            if hmac.compare_digest(token.encode(), given.encode()):
+                return user
+        raise HubError(401, "Invalid credentials in Authorization header: this Hub does not know the token")
+
+    def _need_token(self) -> str:
+        """Name of the user; who does not say who they are is refused."""
+        user = self._who()
+        if user is None:
             raise HubError(401, "this needs a token: set HF_TOKEN or run `hf auth login`")
+        return user
 
     def _need_read(self, kind: str, repo: str) -> dict[str, Any]:
         """State of a repository the client may see; a private one looks missing, as on the Hub."""
-        state = self.hub.store.state(kind, repo)
-        if state["private"] and not self._token_is_good():
-            raise HubError(401, f"{kind} {repo!r} is private or missing; set HF_TOKEN", "RepoNotFound")
+        user = self._who()
+        try:
+            state = self.hub.store.state(kind, repo)
+        except HubError as error:
+            if error.status != 404:
+                raise
+            state = None
+        if state is None or (state["private"] and not self._may_use(user, repo)):
+            if user is None:
+                raise HubError(401, f"{kind} {repo!r} is private or missing; set HF_TOKEN", "RepoNotFound")
+            raise HubError(404, f"there is no {kind} repository {repo!r}", "RepoNotFound")
         return state
+
+    def _need_write(self, kind: str, repo: str) -> dict[str, Any]:
+        """State of a repository the client may change."""
+        user = self._need_token()
+        state = self._need_read(kind, repo)
+        self._need_namespace(user, repo)
+        return state
+
+    def _need_namespace(self, user: str, repo: str) -> None:
+        """Refuse a repository below another user's name."""
+        if not self._may_use(user, repo):
+            owner = repo.partition("/")[0]
+            raise HubError(403, f"{user!r} may not write to {repo!r}: it belongs to {owner!r}")
+
+    def _may_use(self, user: str | None, repo: str) -> bool:
+        """Whether a repository is a user's own, or below a name that is no user's and thus all users'."""
+        owner = repo.partition("/")[0]
+        return user is not None and (owner == user or owner not in self.hub.users)
+
+    def _base(self) -> str:
+        """Address by which this client reaches the Hub; on a network it has several."""
+        host = self.headers.get("Host", "")
+        return f"http://{host}" if re.fullmatch(r"[\w.:\[\]-]+", host) else self.hub.url
 
 
 def json_object(text: bytes) -> dict[str, Any]:

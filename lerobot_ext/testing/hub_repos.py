@@ -9,16 +9,14 @@ from typing import Any
 from lerobot_ext.testing.hub_http import HubRequest, web_prefix
 from lerobot_ext.testing.hub_store import HubError, large_file_fields
 
-USER = "user"
-
 
 class RepositoryRequests(HubRequest):
     """Requests about repositories as wholes; the methods are named by the routes."""
 
     def _whoami(self) -> None:
-        self._need_token()
+        user = self._need_token()
         auth = {"type": "access_token", "accessToken": {"displayName": "loopback", "role": "write"}}
-        self._json({"type": "user", "id": USER, "name": USER, "fullname": USER, "orgs": [], "auth": auth})
+        self._json({"type": "user", "id": user, "name": user, "fullname": user, "orgs": [], "auth": auth})
 
     def _validate_card(self) -> None:
         problem = _card_problem(str(self._body_json().get("content", "")))
@@ -26,12 +24,13 @@ class RepositoryRequests(HubRequest):
         self._json({"errors": errors, "warnings": []}, status=400 if problem else 200)
 
     def _create_repo(self) -> None:
-        self._need_token()
+        user = self._need_token()
         wish = self._body_json()
         kind = wish.get("type") or "model"
-        repo = f"{wish.get('organization') or USER}/{wish.get('name')}"
+        repo = f"{wish.get('organization') or user}/{wish.get('name')}"
+        self._need_namespace(user, repo)
         private = wish.get("visibility") == "private" or bool(wish.get("private"))
-        answer = {"url": f"{self.hub.url}/{web_prefix(kind)}{repo}", "name": repo, "id": repo}
+        answer = {"url": f"{self._base()}/{web_prefix(kind)}{repo}", "name": repo, "id": repo}
         try:
             self.hub.store.create(kind, repo, private=private)
         except HubError as error:
@@ -43,21 +42,22 @@ class RepositoryRequests(HubRequest):
         self._json(answer)
 
     def _delete_repo(self) -> None:
-        self._need_token()
+        user = self._need_token()
         wish = self._body_json()
-        self.hub.store.delete(
-            wish.get("type") or "model", f"{wish.get('organization') or USER}/{wish.get('name')}"
-        )
+        kind, repo = wish.get("type") or "model", f"{wish.get('organization') or user}/{wish.get('name')}"
+        self._need_write(kind, repo)
+        self.hub.store.delete(kind, repo)
         self._json({})
 
     def _list_repos(self, kind: str) -> None:
+        user = self._who()
         author = self._query.get("author", [""])[0]
         search = self._query.get("search", [""])[0].lower()
         found = []
         for repo in self.hub.store.list_repos(kind):
             state = self.hub.store.state(kind, repo)
             wanted = repo.startswith(f"{author}/" if author else "") and search in repo.lower()
-            if wanted and (not state["private"] or self._token_is_good()):
+            if wanted and (not state["private"] or self._may_use(user, repo)):
                 found.append(self._describe(kind, repo, state, "main"))
         self._json(found)
 
@@ -107,30 +107,30 @@ class RepositoryRequests(HubRequest):
                     "title": commit.message,
                     "message": commit.description,
                     "date": commit.date,
-                    "authors": [{"user": USER}],
+                    "authors": [{"user": commit.author}],
                 }
                 for oid, commit in self.hub.store.history(kind, repo, revision)
             ]
         )
 
     def _add_tag(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        self._need_write(kind, repo)
         self.hub.store.add_ref(kind, repo, "tags", str(self._body_json().get("tag", "")), revision)
         self._json({})
 
     def _remove_tag(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        self._need_write(kind, repo)
         self.hub.store.remove_ref(kind, repo, "tags", revision)
         self._json({})
 
     def _add_branch(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        self._need_write(kind, repo)
         start = str(self._body_json().get("startingPoint") or "main")
         self.hub.store.add_ref(kind, repo, "branches", revision, start)
         self._json({})
 
     def _remove_branch(self, kind: str, repo: str, revision: str) -> None:
-        self._need_token()
+        self._need_write(kind, repo)
         self.hub.store.remove_ref(kind, repo, "branches", revision)
         self._json({})
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -42,6 +43,12 @@ _ROUTES: list[tuple[str, re.Pattern[str], str]] = [
 ]
 
 
+# Requests that come without a token from a client that has one: uploads are signed, a card holds no secret.
+_OPEN = ("lfs_put", "validate_card")
+
+logger = logging.getLogger(__name__)
+
+
 class HubHandler(RepositoryRequests, FileRequests):
     """Answers one connection; the methods are named by `_ROUTES`."""
 
@@ -60,13 +67,20 @@ class HubHandler(RepositoryRequests, FileRequests):
             for method, pattern, name in _ROUTES:
                 match = pattern.fullmatch(path)
                 if match is not None and method == self.command:
+                    if self.hub.closed and name not in _OPEN:
+                        self._need_token()
                     self._run(name, match.groupdict())
                     return
             raise HubError(404, f"{self.command} {path} is not known to the loopback Hub")
         except HubError as error:
             self._refuse(error)
-        except (BrokenPipeError, ConnectionResetError):
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
+        except OSError as error:
+            # The disk, most often: full, or gone. Nothing was committed.
+            logger.exception("the loopback Hub could not answer %s %s", self.command, path)
+            self.close_connection = True
+            self._refuse(HubError(507, f"the Hub's disk refused: {error.strerror or error}"))
 
     def _run(self, name: str, parts: dict[str, str | None]) -> None:
         """Call a handler with its path's parts, decoded."""

@@ -7,8 +7,9 @@
         refs.json                               branches and tags: the only file that ever changes
 
 A commit becomes visible by one rename of `refs.json`, after all it names is on disk: readers see the whole
-commit or nothing of it, also when the process is killed in between. File paths are keys in JSON and never
-become paths of this machine; repository names do, and are checked for it.
+commit or nothing of it, also when the process is killed in between. Each file is on the disk before the next
+one names it, so that this holds for a power loss too. File paths are keys in JSON and never become paths of
+this machine; repository names do, and are checked for it.
 """
 
 import contextlib
@@ -24,6 +25,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from lerobot_ext.data.durable import flush_to_disk, replacing
 
 REPO_TYPES = ("model", "dataset", "space")
 _NAME = re.compile(r"[A-Za-z0-9](?:[\w.-]{0,94}[\w-])?")
@@ -70,6 +73,7 @@ class Commit:
     Args:
         parent (`str`): Id of the commit before, empty for the first.
         message (`str`), description (`str`): What the client said.
+        author (`str`): The user who pushed it.
         date (`str`): ISO 8601, UTC.
         files (`dict[str, FileEntry]`): All files by path.
     """
@@ -79,6 +83,7 @@ class Commit:
     description: str
     date: str
     files: dict[str, FileEntry] = field(default_factory=dict)
+    author: str = "user"
 
     @property
     def id(self) -> str:
@@ -175,7 +180,9 @@ class HubStore:
                     raise HubError(400, f"upload has {count} bytes, {size} were announced")
                 if sha256 is not None and found != sha256:
                     raise HubError(400, f"upload has SHA-256 {found}, {sha256} was announced")
+                flush_to_disk(part)
                 os.replace(part, self._blobs / found)
+                flush_to_disk(self._blobs)
             finally:
                 sink.close()
                 with contextlib.suppress(FileNotFoundError):
@@ -197,7 +204,7 @@ class HubStore:
             first = Commit(parent="", message="initial commit", description="", date=_now())
             self._write_commit(folder, first)
             state = {"private": private, "created": first.date, "branches": {"main": first.id}, "tags": {}}
-            _replace(folder / "refs.json", json.dumps(state))
+            _write_json(folder / "refs.json", json.dumps(state))
 
     def delete(self, kind: str, repo_id: str) -> None:
         """Remove a repository; its blobs stay, others may share them."""
@@ -270,7 +277,7 @@ class HubStore:
             if name in state[sort]:
                 raise HubError(409, f"{name!r} exists already in {repo_id}")
             state[sort][name] = oid
-            _replace(self._folder(kind, repo_id) / "refs.json", json.dumps(state))
+            _write_json(self._folder(kind, repo_id) / "refs.json", json.dumps(state))
 
     def remove_ref(self, kind: str, repo_id: str, sort: str, name: str) -> None:
         """Delete a branch or a tag."""
@@ -278,10 +285,16 @@ class HubStore:
             state = self.state(kind, repo_id)
             if state[sort].pop(name, None) is None or name == "main":
                 raise HubError(404, f"{repo_id} has no {name!r} that can be deleted", "RevisionNotFound")
-            _replace(self._folder(kind, repo_id) / "refs.json", json.dumps(state))
+            _write_json(self._folder(kind, repo_id) / "refs.json", json.dumps(state))
 
     def commit(
-        self, kind: str, repo_id: str, branch: str, header: dict[str, Any], changes: list[dict[str, Any]]
+        self,
+        kind: str,
+        repo_id: str,
+        branch: str,
+        header: dict[str, Any],
+        changes: list[dict[str, Any]],
+        author: str = "user",
     ) -> str:
         """Add one commit to a branch, wholly or not at all.
 
@@ -292,6 +305,7 @@ class HubStore:
             header (`dict`): `summary`, `description` and maybe `parentCommit`, as the client sends them.
             changes (`list[dict]`): Operations with `key` and `value`; of `file`, `entry` is the stored
                 `FileEntry`.
+            author (`str`, *optional*, defaults to `"user"`): Who commits.
 
         Returns:
             The commit's id.
@@ -319,11 +333,12 @@ class HubStore:
                 description=str(header.get("description", "")),
                 date=_now(),
                 files=files,
+                author=author,
             )
             folder = self._folder(kind, repo_id)
             self._write_commit(folder, made)
             state["branches"][branch] = made.id
-            _replace(folder / "refs.json", json.dumps(state))
+            _write_json(folder / "refs.json", json.dumps(state))
             return made.id
 
     def _apply(self, files: dict[str, FileEntry], key: str, value: Any, entry: FileEntry | None) -> None:
@@ -370,7 +385,7 @@ class HubStore:
     @staticmethod
     def _write_commit(folder: Path, commit: Commit) -> None:
         (folder / "commits").mkdir(parents=True, exist_ok=True)
-        _replace(folder / "commits" / f"{commit.id}.json", commit.to_json())
+        _write_json(folder / "commits" / f"{commit.id}.json", commit.to_json())
 
 
 def git_oid(content: bytes) -> str:
@@ -398,11 +413,10 @@ def _pointer(oid: str, size: int) -> bytes:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n".encode()
 
 
-def _replace(path: Path, text: str) -> None:
+def _write_json(path: Path, text: str) -> None:
     """Write a file so that readers see the old or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")
 
 
 def _now() -> str:

@@ -96,7 +96,7 @@ def test_the_doctor_finds_every_one_of_them(zoo):
     assert ran.returncode == 1, ran.stderr
     report = json.loads(ran.stdout)
     assert report["ok"] is False
-    found = {(f["distribution"], f["kind"]) for f in report["findings"] if f["distribution"].endswith("zz")}
+    found = {(f["subject"], f["kind"]) for f in report["findings"] if f["subject"].endswith("zz")}
     twins = {pair for pair in found if "twin" in pair[0]}
     assert found - twins == {
         ("lerobot-robot-hyphen-zz", "hyphen"),
@@ -117,7 +117,7 @@ def test_the_doctor_finds_every_one_of_them(zoo):
     [clash] = [f for f in report["findings"] if f["kind"] == "clash"]
     assert first.pop() in clash["message"]
     assert all(f["remedy"] for f in report["findings"])
-    rows = {row["name"]: row for row in report["plugins"]}
+    rows = {row["name"]: row for row in report["examined"][0]["plugins"]}
     assert rows["lerobot_robot_good_zz"]["registers"] == ["robot good_zz"]
     assert rows["steps-of-any-name-zz"]["registers"] == ["step step_zz"]
     assert {rows[name]["status"] for name in ("lerobot_robot_good_zz", "steps-of-any-name-zz")} == {"ok"}

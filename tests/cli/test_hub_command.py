@@ -51,9 +51,13 @@ def test_what_it_prints_is_what_a_client_needs(tmp_path):
     [
         (["--port=99999"], "99999 is not a TCP port", "leave it out"),
         (["--port={taken}"], "cannot serve", "choose another --port"),
+        (["--host=0.0.0.0"], "is reached from other machines", "--token"),
+        (["--token=:x"], "--token ':x' is not USER:TOKEN", "letters"),
+        (["--token=a:x", "--token=b:x"], "given twice", "of their own"),
+        (["--max-file-mb=0"], "lets nothing in", "above 0"),
     ],
 )
-def test_a_wrong_port_is_a_line_and_a_remedy(tmp_path, arguments, message, remedy):
+def test_a_wrong_option_is_a_line_and_a_remedy(tmp_path, arguments, message, remedy):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [word.format(taken=taken.getsockname()[1]) for word in arguments]
         ran = subprocess.run(

@@ -22,6 +22,10 @@ def hello(args):
 HELLO = Command("hello", "Says hello.", "lerobot-ext hello --port=/dev/x", configure, hello)
 FAIL = Command("fail", "Fails.", "lerobot-ext fail", configure, fail)
 INTERRUPT = Command("interrupt", "Is interrupted.", "lerobot-ext interrupt", configure, interrupt)
+def relay(args):
+    print(args.port, args.passed_on)
+    return 0
+RELAY = Command("relay", "Relays.", "lerobot-ext relay", configure, relay, pass_on=("--robot.",))
 WRONG = 3
 """
 
@@ -32,6 +36,7 @@ def commands(tmp_path, monkeypatch):
         "hello": "my_commands_zz:HELLO",
         "fail": "my_commands_zz:FAIL",
         "interrupt": "my_commands_zz:INTERRUPT",
+        "relay": "my_commands_zz:RELAY",
         "wrong": "my_commands_zz:WRONG",
         "gone": "my_commands_zz:GONE",
         "absent": "not_installed_zz:X",
@@ -53,6 +58,13 @@ def commands(tmp_path, monkeypatch):
 def test_a_command_gets_its_arguments_and_gives_the_exit_code(commands, capsys):
     assert cli.main(["hello", "--port=/dev/y"]) == 7
     assert capsys.readouterr().out == "hello /dev/y\n"
+
+
+def test_options_for_lerobots_own_parser_are_passed_on_unparsed(commands, capsys):
+    words = ["--robot.type=koch", "--port", "/dev/y", "--robot.cameras", "{top: {fps: 30}}", "--robot.id=a=b"]
+    assert cli.main(["relay", *words]) == 0
+    expected = ["--robot.type=koch", "--robot.cameras={top: {fps: 30}}", "--robot.id=a=b"]
+    assert capsys.readouterr().out == f"/dev/y {expected}\n"
 
 
 def test_a_command_error_is_a_line_and_a_remedy_with_exit_2(commands, capsys):

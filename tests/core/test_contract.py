@@ -7,6 +7,8 @@ import pytest
 
 from lerobot_ext.testing.contract import BrokenRuleError, Contract, broken, rule, run_contract, skip
 
+pytest_plugins = ["pytester"]
+
 
 class NumberContract(Contract):
     subject = "number"
@@ -148,3 +150,32 @@ class TestInherited(NumberContract):
 
     def make(self):
         return 7
+
+
+def test_a_known_failure_is_expected_to_fail_and_is_no_failure_of_others(pytester):
+    pytester.makepyfile(
+        test_numbers="""
+        from lerobot_ext.testing import known_failure
+        from lerobot_ext.testing.contract import Contract, broken, rule
+
+        class NumberContract(Contract):
+            @rule(remedy="make it smaller")
+            def test_is_small(self):
+                "The number is small."
+                if self.number > 10: broken("large")
+
+        class TestLarge(NumberContract):
+            number = 20
+            test_is_small = known_failure(NumberContract.test_is_small, "20 is meant")
+
+        class TestRepaired(NumberContract):
+            number = 2
+            test_is_small = known_failure(NumberContract.test_is_small, "2 was large once")
+
+        class TestSmall(NumberContract):
+            number = 3
+        """
+    )
+    found = pytester.runpytest_inprocess("-p", "no:xdist", "-p", "no:rerunfailures")
+    found.assert_outcomes(xfailed=1, failed=1, passed=1)
+    found.stdout.fnmatch_lines(["*XPASS(strict)*2 was large once*"])

@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from lerobot_ext.doctor import probe as probing
-from lerobot_ext.doctor.checks import conclude
+from lerobot_ext.doctor.plugins import conclude
 from lerobot_ext.doctor.probe import Probe
 from lerobot_ext.doctor.survey import PREFIXES, PluginDistribution, survey
 from lerobot_ext.testing.distributions import write_distribution
@@ -53,7 +53,7 @@ def test_a_hyphenated_name_is_a_problem(tmp_path, name):
     write_distribution(tmp_path, name)
     found = conclusion(tmp_path)
     finding = only(found)
-    assert (finding.level, finding.kind, finding.distribution) == ("problem", "hyphen", name)
+    assert (finding.level, finding.kind, finding.subject) == ("problem", "hyphen", name)
     assert 'name = "lerobot_policy_x"' in finding.remedy
     assert "discover_packages_path=lerobot_policy_x" in finding.remedy
     assert found.rows[0].loaded_by == "nobody"
@@ -151,7 +151,7 @@ def test_a_name_clash_names_both(tmp_path, error):
     write_distribution(tmp_path, "lerobot_robot_b")
     failure = {"error": error, "where": "", "missing": ""}
     finding = only(conclusion(tmp_path, failures={"lerobot_robot_b": failure}))
-    assert (finding.kind, finding.distribution) == ("clash", "lerobot_robot_b")
+    assert (finding.kind, finding.subject) == ("clash", "lerobot_robot_b")
     assert ("lerobot_robot_a" if "<class" in error else "another plugin") in finding.message
     assert "arm" in finding.message
 
@@ -186,7 +186,7 @@ def test_a_broken_command_and_a_command_of_two(tmp_path):
     write_distribution(tmp_path, "lerobot_ext", entry_points=entry)
     found = conclusion(tmp_path, commands={"sim": {"error": "command 'sim' is broken", "remedy": "r"}})
     assert [f.kind for f in found.findings] == ["command", "command_clash"]
-    assert found.findings[1].distribution == "dist_a"
+    assert found.findings[1].subject == "dist_a"
     assert "lerobot_ext's runs" in found.findings[1].message
 
 
@@ -194,7 +194,7 @@ def test_a_lost_override(tmp_path):
     write_distribution(tmp_path, "lerobot_robot_x")
     override = {"name": "RobotConfig arm", "package": "lerobot_robot_x", "problem": "arm is z; uninstall z"}
     finding = only(conclusion(tmp_path, overrides=[override]))
-    assert (finding.kind, finding.distribution, finding.remedy) == (
+    assert (finding.kind, finding.subject, finding.remedy) == (
         "override",
         "lerobot_robot_x",
         "uninstall z",

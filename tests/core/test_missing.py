@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hint for a plugin that is not installed."""
 
+import json
 from importlib import metadata
 
 import pytest
 
 from lerobot_ext import missing
+
+NEEDS = {
+    "format": 1,
+    "policy": "not_here",
+    "packages": [
+        {"name": "lerobot", "version": metadata.version("lerobot"), "provides": []},
+        {"name": "lerobot_policy_not_here", "version": "1.2", "provides": ["policy not_here"]},
+    ],
+}
 
 
 @pytest.fixture
@@ -41,4 +51,42 @@ def test_other_command_lines_are_left_alone(nothing_installed, caplog, words):
 def test_an_installed_plugin_needs_no_hint(monkeypatch, caplog):
     monkeypatch.setattr(missing.metadata, "distribution", lambda name: object())
     missing.hint(["--env.type=koch"])
+    assert caplog.records == []
+
+
+def test_a_copied_checkpoint_says_what_it_needs(tmp_path, caplog):
+    (tmp_path / "lerobot_ext.json").write_text(json.dumps(NEEDS))
+    missing.hint([f"--policy.path={tmp_path}"])
+    [record] = caplog.records
+    said = record.getMessage()
+    assert "(policy not_here) needs lerobot_policy_not_here 1.2" in said
+    assert said.endswith("Remedy: `pip install lerobot_policy_not_here==1.2`")
+
+
+def test_a_checkpoint_on_the_hub_says_it_before_lerobot_fails(loopback_hub, caplog):
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    api.create_repo("user/x")
+    missing.hint(["--policy.path=user/x"])
+    missing.hint(["--policy.path=user/absent"])
+    missing.hint(["--policy.path", "no repository at all"])
+    assert caplog.records == []
+    note = json.dumps(NEEDS).encode()
+    api.upload_file(repo_id="user/x", path_or_fileobj=note, path_in_repo="lerobot_ext.json")
+    missing.hint(["--policy.path=user/x"])
+    assert "pip install lerobot_policy_not_here==1.2" in caplog.text
+
+
+def test_what_cannot_be_read_is_one_warning(tmp_path, caplog):
+    (tmp_path / "lerobot_ext.json").write_text("{")
+    missing.hint([f"--policy.path={tmp_path}"])
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+
+
+def test_a_checkpoint_whose_packages_are_here_needs_no_hint(tmp_path, caplog):
+    (tmp_path / "lerobot_ext.json").write_text(json.dumps(NEEDS | {"packages": NEEDS["packages"][:1]}))
+    missing.hint([f"--policy.path={tmp_path}"])
+    missing.hint([f"--policy.path={tmp_path / 'empty'}"])
     assert caplog.records == []

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from lerobot_ext.cli import CommandError
+from lerobot_ext.intervals import wilson_interval
 from lerobot_ext.quickstart import runner as runner_module
 from lerobot_ext.quickstart.command import QUICKSTART
 from lerobot_ext.quickstart.report import (
@@ -21,7 +22,6 @@ from lerobot_ext.quickstart.report import (
     read_losses,
     read_successes,
     success_text,
-    wilson_interval,
     write_summary,
 )
 from lerobot_ext.quickstart.runner import Runner, StepError, tail

@@ -7,10 +7,7 @@ import draccus
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from draccus.utils import DecodingError
-from gymnasium.utils.env_checker import check_env
-from lerobot.configs.types import FeatureType
 from lerobot.envs.configs import EnvConfig
 from lerobot.envs.factory import make_env
 from lerobot.envs.utils import env_to_policy_features, preprocess_observation
@@ -19,7 +16,6 @@ from lerobot_env_koch.config import GYM_ID
 from lerobot_env_koch.constants import TASKS
 from lerobot_env_koch.environment import KochEnv
 from lerobot_env_koch.expert import make_expert
-from lerobot_env_koch.tasks import Region
 
 STATES = ("observation.state", "observation.environment_state")
 IMAGES = ("observation.images.top", "observation.images.wrist")
@@ -44,12 +40,6 @@ def rollout(env: KochEnv, seed: int, steps: int = 30) -> np.ndarray:
     return np.array(seen)
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.filterwarnings("ignore:.*WARN.*infinity.*")
-def test_gymnasium_accepts_the_environment(task: str) -> None:
-    check_env(KochEnv(task, obs="state_pixels", renderer="painter"), skip_render_check=False)
-
-
 def test_same_seed_gives_the_same_episode_bit_for_bit() -> None:
     first, other = KochEnv(), KochEnv()
     rollout(other, seed=11)  # a past must not matter
@@ -65,51 +55,19 @@ def test_same_seed_gives_the_same_episode_bit_for_bit() -> None:
         ("state_pixels", {*STATES, *IMAGES}),
     ],
 )
-def test_vector_environment_gives_what_the_config_declares(obs: str, keys: set[str]) -> None:
-    check_vector_environment(obs, keys, use_async=False)
-
-
-@pytest.mark.slow
-def test_asynchronous_vector_environment_gives_what_the_config_declares() -> None:
-    check_vector_environment("state_pixels", {*STATES, *IMAGES}, use_async=True)
-
-
-def check_vector_environment(obs: str, keys: set[str], use_async: bool) -> None:
+def test_obs_decides_what_a_policy_sees(obs: str, keys: set[str]) -> None:
     config = KochEnvConfig(obs=obs, image_height=64, image_width=80, renderer="painter", episode_length=5)
-    features = env_to_policy_features(config)
-    assert set(features) == keys | {"action"}
-    vector = make_env(config, n_envs=2, use_async_envs=use_async)["koch"][0]
+    assert set(env_to_policy_features(config)) == keys | {"action"}
+    vector = make_env(config, n_envs=2)["koch"][0]
     try:
-        assert type(vector).__name__.startswith("Async" if use_async else "Sync")
         observation, _ = vector.reset(seed=[3, 4])
-        batch = preprocess_observation(observation)
-        assert set(batch) == keys
-        for key, value in batch.items():
-            assert tuple(value.shape) == (2, *features[key].shape), key
-            assert value.dtype == torch.float32
-        for _ in range(5):
-            _, _, _, truncated, info = vector.step(np.stack([HOME, HOME]))
-        assert truncated.all()
-        assert "is_success" in info.get("final_info", info)
+        assert set(preprocess_observation(observation)) == keys  # and nothing more
         assert list(vector.call("task_description")) == ["Lift the red cube."] * 2
         assert list(vector.call("task")) == ["lift"] * 2
         assert vector.call("_max_episode_steps")[0] == 5
-        assert vector.unwrapped.metadata["render_fps"] == 30
         assert vector.call("render")[0].shape == (240, 320, 3)
     finally:
         vector.close()
-
-
-@pytest.mark.slow
-def test_async_and_sync_agree() -> None:
-    trajectories = []
-    for use_async in (False, True):
-        vector = make_env(KochEnvConfig(), n_envs=2, use_async_envs=use_async)["koch"][0]
-        vector.reset(seed=[1, 2])
-        seen = [vector.step(np.stack([HOME, HOME + 5]))[0]["agent_pos"].copy() for _ in range(10)]
-        vector.close()
-        trajectories.append(np.array(seen))
-    np.testing.assert_array_equal(*trajectories)
 
 
 def test_success_ends_the_episode_and_pays() -> None:
@@ -176,14 +134,6 @@ def test_bad_option_is_one_clear_line(arguments: list[str], message: str) -> Non
         draccus.parse(Options, args=["--env.type=koch", *arguments])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_config_survives_json() -> None:
-    config = KochEnvConfig(task="place", obs="state_pixels", renderer="painter", region=Region(yaw_rad=0.1))
-    again = draccus.decode(EnvConfig, draccus.encode(config, EnvConfig))
-    assert again == config
-    assert again.type == "koch"
-    assert again.features["pixels/top"].type is FeatureType.VISUAL
 
 
 def test_renderer_of_a_policy_with_cameras_is_settled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ from lerobot_robot_koch import (
     RobustKochLeaderConfig,
 )
 from lerobot_robot_koch.doctor import check
-from lerobot_robot_koch.doctor.adapter import Adapter, describe_adapter, other_programs
 from lerobot_robot_koch.doctor.conclude import conclude
 from lerobot_robot_koch.doctor.expected import ARMS, MODELS, XL330_M288, XL430, joint_of
 from lerobot_robot_koch.doctor.measure import BusReport, MotorReport, RoundTrips, measure
@@ -26,6 +25,7 @@ from lerobot_robot_koch.doctor.raw_bus import RawBus
 from lerobot_robot_koch.relax import relax
 
 from lerobot_ext.cli.main import main
+from lerobot_ext.doctor.adapter import Adapter, describe_adapter, other_programs
 
 GOOD = {
     "firmware": 52,
@@ -57,7 +57,7 @@ def good_report(arm="koch_follower", **fields) -> BusReport:
 
 
 def found(report):
-    return [(f.level, f.kind, f.where) for f in conclude(report)]
+    return [(f.level, f.kind, f.subject) for f in conclude(report)]
 
 
 # --- conclusions
@@ -84,7 +84,7 @@ def test_one_missing_motor_points_at_itself():
     report = good_report()
     report.motors[2].model = None
     (finding,) = conclude(report)
-    assert (finding.kind, finding.where) == ("missing", "elbow_flex")
+    assert (finding.kind, finding.subject) == ("missing", "elbow_flex")
     assert "plug of elbow_flex" in finding.remedy
 
 
@@ -117,7 +117,7 @@ def test_where_answers_get_lost_says_what_to_check(rates, where, words):
     for motor, lost in zip(report.motors, rates, strict=True):
         motor.reads = trips(lost=lost)
     (finding,) = conclude(report)
-    assert (finding.level, finding.kind, finding.where) == ("problem", "loss", where)
+    assert (finding.level, finding.kind, finding.subject) == ("problem", "loss", where)
     assert words in finding.remedy
 
 
@@ -291,8 +291,9 @@ def doctor(capsys, bench, arm="follower", *more):
     role, type_ = {"follower": ("robot", "koch_follower"), "leader": ("teleop", "koch_leader")}[arm]
     port = bench.ready()["ports"][arm]
     rc = main(["doctor", f"--{role}.type={type_}", f"--{role}.port={port}", "--json", "--seconds=2", *more])
-    (bus,) = json.loads(capsys.readouterr().out)["buses"]
-    return rc, bus
+    report = json.loads(capsys.readouterr().out)
+    (bus,) = report["examined"]
+    return rc, bus | {"findings": report["findings"]}
 
 
 def quiet(bench, arm="follower") -> bool:
@@ -352,7 +353,7 @@ def test_missing_motors_low_volts_heat_and_errors_show(start_bench, capsys):
     bench.buses["follower"].servos[4:] = []
     rc, bus = doctor(capsys, bench)
     assert rc == 1
-    problems = {(f["kind"], f["where"]) for f in bus["findings"] if f["level"] == "problem"}
+    problems = {(f["kind"], f["subject"]) for f in bus["findings"] if f["level"] == "problem"}
     assert problems >= {
         ("missing", "wrist_roll"),
         ("voltage", "shoulder_pan"),
@@ -392,7 +393,7 @@ def test_with_an_id_the_calibration_is_checked_too(start_bench, capsys, tmp_path
         messages: dict[str, str] = {}
         for f in bus["findings"]:
             if f["kind"] == "calibration":
-                messages[f["where"]] = messages.get(f["where"], "") + f["message"] + "\n"
+                messages[f["subject"]] = messages.get(f["subject"], "") + f["message"] + "\n"
         return messages
 
     assert "there is no calibration file" in calibration_findings()["calibration"]

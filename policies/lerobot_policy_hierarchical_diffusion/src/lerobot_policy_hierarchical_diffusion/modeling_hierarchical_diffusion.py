@@ -52,7 +52,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
 
     config_class = HierarchicalDiffusionConfig
     name = "hierarchical_diffusion"
-    _fsdp_wrap_modules = ("TransformerBlock", "FiLMResidualBlock")
+    _fsdp_wrap_modules: tuple[str, ...] = ("TransformerBlock", "FiLMResidualBlock")
 
     train_step: Tensor
 
@@ -67,6 +67,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         config.validate_features()
         self.config: HierarchicalDiffusionConfig = config
         self.network = HierarchicalDiffusionNetwork(config)
+        # The U-Net has no blocks of the MLP's kind; a name that is not there stops sharded training.
+        built = {type(module).__name__ for module in self.network.modules()}
+        self._fsdp_wrap_modules = tuple(name for name in self._fsdp_wrap_modules if name in built)
         self._dataset_stats = dataset_stats
         if dataset_stats:
             self.network.limits.set_from(dataset_stats)

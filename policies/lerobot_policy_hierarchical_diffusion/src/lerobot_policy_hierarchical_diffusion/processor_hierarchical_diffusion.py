@@ -9,6 +9,7 @@ from lerobot.processor import PolicyAction, PolicyProcessorPipeline
 from lerobot.processor.factory import make_default_policy_processor_steps, make_policy_processor_pipelines
 
 from lerobot_ext.processing.environment_state import SplitEnvironmentStateStep
+from lerobot_ext.processing.statistics import require_statistics
 
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 
@@ -33,7 +34,11 @@ def make_hierarchical_diffusion_pre_post_processors(
 
     Returns:
         `tuple`: Preprocessor of batches and postprocessor of actions.
+
+    Raises:
+        ValueError: Statistics are given, but not those of a feature that is to be normalised.
     """
+    require_statistics(config, dataset_stats)
     steps = make_default_policy_processor_steps(config, dataset_stats)
     input_steps: list[Any] = [steps.rename_observations]
     state, environment = config.robot_state_feature, config.env_state_feature

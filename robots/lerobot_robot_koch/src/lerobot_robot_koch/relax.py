@@ -26,7 +26,7 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(args: Namespace) -> int:
     """Cut the torque; 1 when a motor has not confirmed."""
     from lerobot_ext.cli.look import console
-    from lerobot_robot_koch.doctor.adapter import other_programs
+    from lerobot_ext.doctor.adapter import other_programs
     from lerobot_robot_koch.doctor.expected import joint_of
     from lerobot_robot_koch.doctor.measure import IDS
     from lerobot_robot_koch.doctor.raw_bus import RawBus

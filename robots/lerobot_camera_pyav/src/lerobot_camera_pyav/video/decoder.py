@@ -245,7 +245,7 @@ def _source(path: str) -> Any:
     """
     if "://" not in path:
         return path
-    import fsspec  # remote files only
+    import fsspec  # type: ignore[import-untyped]  # remote files only
 
     return fsspec.open(path, "rb").open()
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from lerobot_ext.doctor.findings import Finding, problem
 from lerobot_robot_koch.calibration_check import check_file, check_motors, errors
 from lerobot_robot_koch.config_bus import JOINTS
-from lerobot_robot_koch.doctor.conclude import BusFinding
 from lerobot_robot_koch.doctor.measure import BusReport, MotorReport
 
 _FOLDERS: Final = {
@@ -50,7 +50,7 @@ def calibration_path(arm: str, id_: str, folder: str | None = None) -> Path:
     return root.expanduser() / _FOLDERS[arm] / f"{id_}.json"
 
 
-def about_calibration(report: BusReport, path: Path) -> list[BusFinding]:
+def about_calibration(report: BusReport, path: Path) -> list[Finding]:
     """Findings of kind `calibration` about a file and the motors that were read.
 
     Args:
@@ -74,7 +74,7 @@ def about_calibration(report: BusReport, path: Path) -> list[BusFinding]:
         positions = {joint: motor.registers["position"] for joint, motor in motors.items()}
         findings += check_motors(calibration, in_motors, positions)
     return [
-        BusFinding(
+        Finding(
             "problem" if finding.level == "error" else "note",
             "calibration",
             finding.joint,
@@ -85,8 +85,8 @@ def about_calibration(report: BusReport, path: Path) -> list[BusFinding]:
     ]
 
 
-def _problem(message: str, remedy: str) -> BusFinding:
-    return BusFinding("problem", "calibration", "calibration", message, remedy)
+def _problem(message: str, remedy: str) -> Finding:
+    return problem("calibration", "calibration", message, remedy)
 
 
 def _load(path: Path) -> dict[str, _Entry]:

@@ -2,14 +2,11 @@
 """`lerobot-ext doctor --robot.type=koch_follower --robot.port=…`: what ails an arm's bus."""
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.doctor.extension import DoctorCheck
-
-if TYPE_CHECKING:
-    from lerobot_robot_koch.doctor.conclude import BusFinding
-    from lerobot_robot_koch.doctor.measure import BusReport
+from lerobot_ext.doctor.findings import Section
 
 # Repeated from `expected.ARMS`, which `--help` need not import; a test compares.
 _ARMS: Final = {"robot": "koch_follower", "teleop": "koch_leader"}
@@ -19,7 +16,7 @@ _SECONDS: Final = 5.0
 def _configure(parser: ArgumentParser) -> None:
     group = parser.add_argument_group(
         "a Koch's bus",
-        "Instead of the plugins, examine the bus of an arm or both; it only reads, so the arm may hold.\n"
+        "Examine the bus of an arm or both; it only reads, so the arm may hold.\n"
         "example: lerobot-ext doctor --robot.type=koch_follower --robot.port=/dev/ttyACM0",
     )
     for role, type_ in _ARMS.items():
@@ -40,24 +37,13 @@ def _applies(args: Namespace) -> bool:
     return any(_given(args, role) for role in _ARMS)
 
 
-def _run(args: Namespace) -> int:
-    """Report on the arms that the options name; 1 when there is a problem."""
-    from lerobot_ext.cli.look import console, write_json
-    from lerobot_robot_koch.doctor.show import as_json, is_ok, show
-
+def _examine(args: Namespace) -> list[Section]:
+    """Report on the arms that the options name."""
     if not 1 <= args.seconds <= 600:
         raise CommandError(f"--seconds is {args.seconds:g}", "give 1 to 600; the default is 5")
     # All words are looked at before any bus.
     arms = {role: _arm(args, role) for role in _ARMS if _given(args, role)}
-    results = [_examine(args, role, arm, port) for role, (arm, port) in arms.items()]
-    ok = all(is_ok(findings) for _, findings in results)
-    if args.json:
-        write_json({"ok": ok, "buses": [as_json(report, findings) for report, findings in results]})
-    else:
-        out = console()
-        for report, findings in results:
-            show(out, report, findings)
-    return 0 if ok else 1
+    return [_examine_arm(args, role, arm, port) for role, (arm, port) in arms.items()]
 
 
 def _arm(args: Namespace, role: str) -> tuple[str, str]:
@@ -73,13 +59,14 @@ def _arm(args: Namespace, role: str) -> tuple[str, str]:
     return _ARMS[role], port
 
 
-def _examine(args: Namespace, role: str, arm: str, port: str) -> "tuple[BusReport, list[BusFinding]]":
+def _examine_arm(args: Namespace, role: str, arm: str, port: str) -> Section:
     from lerobot_ext.cli.look import progress
-    from lerobot_robot_koch.doctor.adapter import other_programs
+    from lerobot_ext.doctor.adapter import other_programs
     from lerobot_robot_koch.doctor.calibration import about_calibration, calibration_path
     from lerobot_robot_koch.doctor.conclude import conclude
     from lerobot_robot_koch.doctor.measure import measure
     from lerobot_robot_koch.doctor.raw_bus import RawBus
+    from lerobot_robot_koch.doctor.show import as_json, show
 
     id_, folder = getattr(args, f"{role}.id"), getattr(args, f"{role}.calibration_dir")
     path = calibration_path(arm, id_, folder) if id_ else None
@@ -90,7 +77,13 @@ def _examine(args: Namespace, role: str, arm: str, port: str) -> "tuple[BusRepor
     with RawBus(port) as bus, progress() as bar:
         task = bar.add_task(f"Listening to {arm} on {port}", total=100)
         report = measure(arm, bus, args.seconds, lambda share: bar.update(task, completed=round(100 * share)))
-    return report, conclude(report, about_calibration(report, path) if path else [])
+    return Section(
+        check="koch",
+        subject=f"{arm} on {port}",
+        findings=conclude(report, about_calibration(report, path) if path else []),
+        facts=as_json(report),
+        show=lambda out: show(out, report),
+    )
 
 
-CHECK = DoctorCheck(name="koch", configure=_configure, applies=_applies, run=_run)
+CHECK = DoctorCheck(name="koch", configure=_configure, applies=_applies, examine=_examine)

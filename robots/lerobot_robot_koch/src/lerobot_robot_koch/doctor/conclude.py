@@ -2,9 +2,9 @@
 """From what was measured on a bus to what is wrong with it and what to change. Pure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from lerobot_ext.doctor.findings import Finding, note, problem, problems_first
 from lerobot_robot_koch.alerts import hardware_errors
 from lerobot_robot_koch.doctor.expected import ARMS, MODELS, joint_of, model_name
 from lerobot_robot_koch.doctor.measure import BusReport, MotorReport
@@ -21,31 +21,12 @@ _SLOW_SYNC_MS: Final = 20.0
 _DEGREES_BELOW_LIMIT: Final = (5, 15)  # problem, note
 
 
-@dataclass(frozen=True)
-class BusFinding:
-    """One thing to know about a bus.
-
-    Args:
-        level (`str`): `problem` makes the doctor exit with 1, a `note` does not.
-        kind (`str`): What sort of thing, a stable word for scripts.
-        where (`str`): Joint, `bus` or `adapter`.
-        message (`str`): What is the matter, with the value.
-        remedy (`str`): What to change.
-    """
-
-    level: Literal["problem", "note"]
-    kind: str
-    where: str
-    message: str
-    remedy: str
-
-
-def conclude(report: BusReport, more: Sequence[BusFinding] = ()) -> list[BusFinding]:
+def conclude(report: BusReport, more: Sequence[Finding] = ()) -> list[Finding]:
     """All findings about a bus, problems first.
 
     Args:
         report (`BusReport`): What was measured.
-        more (`Sequence[BusFinding]`, *optional*): Findings of others, to be sorted in.
+        more (`Sequence[Finding]`, *optional*): Findings of others, to be sorted in.
     """
     findings = list(_about_presence(report))
     for motor in report.present:
@@ -58,34 +39,26 @@ def conclude(report: BusReport, more: Sequence[BusFinding] = ()) -> list[BusFind
     findings += _about_loss(report.present)
     findings += _about_latency(report)
     findings += _about_fast_sync_read(report)
-    return sorted([*findings, *more], key=lambda finding: finding.level != "problem")
-
-
-def _problem(kind: str, where: str, message: str, remedy: str) -> BusFinding:
-    return BusFinding("problem", kind, where, message, remedy)
-
-
-def _note(kind: str, where: str, message: str, remedy: str) -> BusFinding:
-    return BusFinding("note", kind, where, message, remedy)
+    return problems_first([*findings, *more])
 
 
 # --- who answers
 
 
-def _about_presence(report: BusReport) -> Iterator[BusFinding]:
+def _about_presence(report: BusReport) -> Iterator[Finding]:
     missing = [motor.id for motor in report.motors if motor.model is None]
     if report.other_baud_rates:
         found = "; ".join(
             f"{_list_ids(ids)} at {baud_rate}" for baud_rate, ids in report.other_baud_rates.items()
         )
-        yield _problem(
+        yield problem(
             "baud_rate",
             "bus",
             f"no motor answers at {report.baud_rate} baud, but {found}",
             "set ids and baud rate with `lerobot-setup-motors` (new motors have id 1 and 57600)",
         )
     elif missing and not report.present:
-        yield _problem(
+        yield problem(
             "silent",
             "bus",
             "no motor answers, at no baud rate",
@@ -95,7 +68,7 @@ def _about_presence(report: BusReport) -> Iterator[BusFinding]:
     elif missing:
         yield _about_missing(missing, report)
     for id_, model in report.strangers.items():
-        yield _note(
+        yield note(
             "stranger",
             f"id {id_}",
             f"a {model_name(model)} answers that this arm does not have",
@@ -105,7 +78,7 @@ def _about_presence(report: BusReport) -> Iterator[BusFinding]:
         )
 
 
-def _about_missing(missing: list[int], report: BusReport) -> BusFinding:
+def _about_missing(missing: list[int], report: BusReport) -> Finding:
     first = missing[0]
     present = [motor.id for motor in report.present]
     names = ", ".join(f"{joint_of(id_)} (id {id_})" for id_ in missing)
@@ -119,10 +92,10 @@ def _about_missing(missing: list[int], report: BusReport) -> BusFinding:
         )
     else:
         remedy = f"check their plugs, beginning with {joint_of(first)}; set ids with `lerobot-setup-motors`"
-    return _problem("missing", joint_of(first), f"{names} {verb} not answer", remedy)
+    return problem("missing", joint_of(first), f"{names} {verb} not answer", remedy)
 
 
-def _about_model(arm: str, motor: MotorReport) -> Iterator[BusFinding]:
+def _about_model(arm: str, motor: MotorReport) -> Iterator[Finding]:
     wanted = ARMS[arm][motor.id - 1]
     if motor.model == wanted.number:
         return
@@ -130,7 +103,7 @@ def _about_model(arm: str, motor: MotorReport) -> Iterator[BusFinding]:
     fits_other = any(
         models[motor.id - 1].number == motor.model for name, models in ARMS.items() if name != arm
     )
-    yield _problem(
+    yield problem(
         "model",
         joint_of(motor.id),
         f"it is a {model_name(motor.model)}, and a {arm}'s is a {wanted.name}",
@@ -143,14 +116,14 @@ def _about_model(arm: str, motor: MotorReport) -> Iterator[BusFinding]:
 # --- each motor
 
 
-def _about_hardware(motor: MotorReport) -> Iterator[BusFinding]:
+def _about_hardware(motor: MotorReport) -> Iterator[Finding]:
     status = motor.registers.get("hardware_error", 0)
     if not status:
         return
     known = hardware_errors(status)
     what = " and ".join(name for name, _ in known) or f"status {status:#04x}"
     how = "; ".join(remedy for _, remedy in known) or "see the motor's manual"
-    yield _problem(
+    yield problem(
         "hardware_error",
         joint_of(motor.id),
         f"hardware error: {what}; its torque stays off",
@@ -158,23 +131,23 @@ def _about_hardware(motor: MotorReport) -> Iterator[BusFinding]:
     )
 
 
-def _about_supply(motor: MotorReport) -> Iterator[BusFinding]:
+def _about_supply(motor: MotorReport) -> Iterator[Finding]:
     model = MODELS.get(motor.model or 0)
     if model is None or motor.volts is None:
         return
     where = joint_of(motor.id)
     measured = f"{motor.volts:.1f} V; a {model.name} takes {model.min_volts} V to {model.max_volts} V"
     if motor.volts > model.max_volts:
-        yield _problem(
+        yield problem(
             "voltage",
             where,
             f"supply of {measured}",
             f"switch off at once; feed it with {model.supply} (is the step-down converter set right?)",
         )
     elif motor.volts < model.min_volts:
-        yield _problem("voltage", where, f"supply of {measured}", f"feed it with {model.supply}")
+        yield problem("voltage", where, f"supply of {measured}", f"feed it with {model.supply}")
     elif motor.volts < model.weak_volts:
-        yield _note(
+        yield note(
             "voltage",
             where,
             f"supply of only {motor.volts:.1f} V: the motor is weak and may reset under load",
@@ -182,13 +155,13 @@ def _about_supply(motor: MotorReport) -> Iterator[BusFinding]:
         )
 
 
-def _about_heat(motor: MotorReport) -> Iterator[BusFinding]:
+def _about_heat(motor: MotorReport) -> Iterator[Finding]:
     degrees, limit = motor.registers.get("temperature"), motor.registers.get("temperature_limit")
     if degrees is None or not limit:
         return
-    problem, note = (limit - below for below in _DEGREES_BELOW_LIMIT)
-    if degrees >= note:
-        yield (_problem if degrees >= problem else _note)(
+    dangerous, warm = (limit - below for below in _DEGREES_BELOW_LIMIT)
+    if degrees >= warm:
+        yield (problem if degrees >= dangerous else note)(
             "temperature",
             joint_of(motor.id),
             f"{degrees} °C; it switches its torque off at {limit} °C",
@@ -196,11 +169,11 @@ def _about_heat(motor: MotorReport) -> Iterator[BusFinding]:
         )
 
 
-def _about_return_level(motor: MotorReport) -> Iterator[BusFinding]:
+def _about_return_level(motor: MotorReport) -> Iterator[Finding]:
     # At level 0 a motor answers pings only, so that this register cannot be read either.
     mute = not motor.registers and motor.reads.n > 0 and not motor.reads.ms
     if motor.registers.get("status_return_level", 2) != 2 or mute:
-        yield _problem(
+        yield problem(
             "status_return_level",
             joint_of(motor.id),
             "it answers pings but not every request (`Status_Return_Level` must be 2)",
@@ -208,10 +181,10 @@ def _about_return_level(motor: MotorReport) -> Iterator[BusFinding]:
         )
 
 
-def _about_return_delay(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
+def _about_return_delay(motors: Sequence[MotorReport]) -> Iterator[Finding]:
     slow = {m.id: delay for m in motors if (delay := m.registers.get("return_delay", 0))}
     if slow:
-        yield _note(
+        yield note(
             "return_delay",
             "bus",
             f"{', '.join(joint_of(id_) for id_ in slow)} wait up to {2 * max(slow.values())} µs before each "
@@ -223,14 +196,14 @@ def _about_return_delay(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
 # --- the line
 
 
-def _about_loss(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
+def _about_loss(motors: Sequence[MotorReport]) -> Iterator[Finding]:
     """Where on the chain of cables the answers get lost."""
     n = sum(motor.reads.n for motor in motors)
     n_failed = sum(motor.reads.n_failed for motor in motors)
     lossy = [m for m in motors if m.reads.n_failed >= _MIN_LOST and m.reads.loss >= _STOCK_LIMIT]
     if not lossy:
         if n_failed:
-            yield _note(
+            yield note(
                 "loss",
                 "bus",
                 f"{n_failed} of {n} single reads got no usable answer",
@@ -245,7 +218,7 @@ def _about_loss(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
     first = bad.index(True)
     from_there_on = first > 0 and all(bad[first:]) and first < len(bad) - 1
     if not from_there_on and sum(bad) * 2 > len(bad):
-        yield _problem(
+        yield problem(
             "loss",
             "bus",
             f"answers get lost all along the chain: {rates}.{damaged}",
@@ -254,7 +227,7 @@ def _about_loss(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
         )
     elif from_there_on:
         before, behind = joint_of(motors[first - 1].id), joint_of(motors[first].id)
-        yield _problem(
+        yield problem(
             "loss",
             behind,
             f"answers get lost from {behind} on: {rates}.{damaged}",
@@ -262,7 +235,7 @@ def _about_loss(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
         )
     else:
         for motor in lossy:
-            yield _problem(
+            yield problem(
                 "loss",
                 joint_of(motor.id),
                 f"{motor.reads.n_failed} of {motor.reads.n} reads of this motor got no usable answer, "
@@ -271,13 +244,13 @@ def _about_loss(motors: Sequence[MotorReport]) -> Iterator[BusFinding]:
             )
 
 
-def _about_latency(report: BusReport) -> Iterator[BusFinding]:
+def _about_latency(report: BusReport) -> Iterator[Finding]:
     adapter = report.adapter
     times = sorted(p50 for m in report.present if (p50 := m.reads.quantile(0.5)) is not None)
     middle = times[len(times) // 2] if times else 0.0
     timer = adapter.latency_timer_ms
     if timer is not None and timer > 1:
-        yield _problem(
+        yield problem(
             "latency_timer",
             "adapter",
             f"the adapter keeps bytes back for {timer} ms (an answer takes {middle:.1f} ms)",
@@ -285,7 +258,7 @@ def _about_latency(report: BusReport) -> Iterator[BusFinding]:
             'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"',
         )
     elif middle > _GATHERED_MS:
-        yield _problem(
+        yield problem(
             "latency_timer",
             "adapter",
             f"an answer takes {middle:.1f} ms; about 1 ms would do",
@@ -295,7 +268,7 @@ def _about_latency(report: BusReport) -> Iterator[BusFinding]:
     else:
         p99 = report.sync_reads.quantile(0.99)
         if p99 is not None and p99 > _SLOW_SYNC_MS:
-            yield _note(
+            yield note(
                 "slow",
                 "bus",
                 f"reading all motors takes {p99:.0f} ms in the slowest hundredth of cases",
@@ -303,11 +276,11 @@ def _about_latency(report: BusReport) -> Iterator[BusFinding]:
             )
 
 
-def _about_fast_sync_read(report: BusReport) -> Iterator[BusFinding]:
+def _about_fast_sync_read(report: BusReport) -> Iterator[Finding]:
     if report.fast_sync_read_works is not False or not report.sync_reads.ms:
         return
     old = [f"{joint_of(m.id)} {m.registers['firmware']}" for m in report.present if "firmware" in m.registers]
-    yield _note(
+    yield note(
         "fast_sync_read",
         "bus",
         f"the motors do not answer Fast Sync Read (firmware: {', '.join(old)})",

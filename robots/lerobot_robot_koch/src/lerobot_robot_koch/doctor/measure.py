@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from lerobot_ext.doctor.adapter import Adapter, describe_adapter
 from lerobot_robot_koch.config_bus import JOINTS
-from lerobot_robot_koch.doctor.adapter import Adapter, describe_adapter
 from lerobot_robot_koch.doctor.expected import BAUD_RATE, OTHER_BAUD_RATES
 from lerobot_robot_koch.doctor.raw_bus import PATIENCE_MS, Answer, RawBus, knows_fast_sync_read
 

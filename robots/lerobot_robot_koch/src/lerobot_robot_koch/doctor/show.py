@@ -4,7 +4,6 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lerobot_robot_koch.doctor.conclude import BusFinding
 from lerobot_robot_koch.doctor.expected import joint_of, model_name
 from lerobot_robot_koch.doctor.measure import BusReport, MotorReport, RoundTrips
 
@@ -14,13 +13,12 @@ if TYPE_CHECKING:
 _COLUMNS = ("id", "joint", "model", "firmware", "V", "°C", "torque", "lost", "p50 ms", "p99 ms")
 
 
-def as_json(report: BusReport, findings: list[BusFinding]) -> dict[str, Any]:
-    """Everything that was measured and concluded, as plain values."""
+def as_json(report: BusReport) -> dict[str, Any]:
+    """Everything that was measured, as plain values."""
     fast = report.fast_sync_reads
     return {
         "arm": report.arm,
         "port": report.port,
-        "ok": is_ok(findings),
         "adapter": asdict(report.adapter),
         "baud_rate": report.baud_rate,
         "other_baud_rates": report.other_baud_rates,
@@ -40,17 +38,11 @@ def as_json(report: BusReport, findings: list[BusFinding]) -> dict[str, Any]:
         "sync_reads": report.sync_reads.summary(),
         "fast_sync_read": report.fast_sync_read_works,
         "fast_sync_reads": fast.summary() if fast is not None else None,
-        "findings": findings,
     }
 
 
-def is_ok(findings: list[BusFinding]) -> bool:
-    """Whether there is no problem; notes are allowed."""
-    return all(finding.level != "problem" for finding in findings)
-
-
-def show(out: "Console", report: BusReport, findings: list[BusFinding]) -> None:
-    """Print a report."""
+def show(out: "Console", report: BusReport) -> None:
+    """Print what was measured."""
     from lerobot_ext.cli.look import table
 
     out.print(f"{report.arm} on {report.port}", style="bold", markup=False)
@@ -63,11 +55,6 @@ def show(out: "Console", report: BusReport, findings: list[BusFinding]) -> None:
         out.print(f"fast sync read: {_times(report.fast_sync_reads)}", markup=False)
     else:
         out.print("fast sync read: not answered")
-    for finding in findings:
-        out.print(f"{finding.level}: {finding.where}: {finding.message}", markup=False)
-        out.print(f"  remedy: {finding.remedy}", markup=False)
-    n = sum(finding.level == "problem" for finding in findings)
-    out.print(f"\n{n} problem{'s' if n != 1 else ''} found." if n else "\nNo problem found.")
 
 
 def _about_adapter(report: BusReport) -> str:

@@ -5,33 +5,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Literal
 
+from lerobot_ext.doctor.findings import Finding, is_ok, note, problem, problems_first
 from lerobot_ext.doctor.probe import Probe, run_probe
 from lerobot_ext.doctor.survey import CORE, PREFIXES, PluginDistribution, survey, underscored
 
 # `pip check` and our own messages name LeRobot's prefixes this way.
 _PREFIX_LIST = ", ".join(f"{prefix}…" for prefix in PREFIXES)
 _CLASS = re.compile(r"<class '([\w.]+)'>")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know about one distribution.
-
-    Args:
-        level (`str`): `problem` makes the doctor exit with 1, a `note` does not.
-        kind (`str`): What sort of thing, a stable word for scripts.
-        distribution (`str`): Whom it concerns.
-        message (`str`): What is the matter, one sentence.
-        remedy (`str`): What to do.
-    """
-
-    level: Literal["problem", "note"]
-    kind: str
-    distribution: str
-    message: str
-    remedy: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +46,7 @@ class Examination:
     @property
     def ok(self) -> bool:
         """Whether there is no problem; notes are allowed."""
-        return all(finding.level != "problem" for finding in self.findings)
+        return is_ok(self.findings)
 
 
 def examine() -> Examination:
@@ -90,16 +71,14 @@ def conclude(distributions: list[PluginDistribution], probe: Probe) -> Examinati
     findings += _about_loader(distributions, probe)
     findings += _about_commands(distributions, probe)
     findings += _about_overrides(distributions, probe)
-    # Problems first; otherwise in the order of the checks.
-    findings.sort(key=lambda finding: finding.level != "problem")
+    findings = problems_first(findings)
     rows = [_row(d, probe, findings) for d in distributions]
     return Examination(_version("lerobot"), _version(CORE), rows, findings)
 
 
 def _about_lerobot(probe: Probe) -> Iterator[Finding]:
     if probe.lerobot_error:
-        yield Finding(
-            "problem",
+        yield problem(
             "lerobot",
             "lerobot",
             f"LeRobot itself does not import: {probe.lerobot_error}",
@@ -115,8 +94,7 @@ def _about_name(distribution: PluginDistribution) -> Iterator[Finding]:
     module = underscored(distribution.name)
     by_hand = f"until then add `--plugin.discover_packages_path={module}` to the command"
     if near and module.startswith(near):
-        yield Finding(
-            "problem",
+        yield problem(
             "hyphen",
             distribution.name,
             f"LeRobot never imports it: it looks for names that begin with `{near}`, letter by letter",
@@ -128,8 +106,7 @@ def _about_name(distribution: PluginDistribution) -> Iterator[Finding]:
             if near
             else 'declare an entry point in group "lerobot_ext.plugins"'
         )
-        yield Finding(
-            "problem",
+        yield problem(
             "prefix",
             distribution.name,
             f"LeRobot never imports it: its name begins with none of {_PREFIX_LIST}",
@@ -140,24 +117,21 @@ def _about_name(distribution: PluginDistribution) -> Iterator[Finding]:
 def _about_requirements(distribution: PluginDistribution) -> Iterator[Finding]:
     if not distribution.lerobot_fits:
         wanted = f"lerobot{distribution.lerobot_requirement}"
-        yield Finding(
-            "problem",
+        yield problem(
             "window",
             distribution.name,
             f"it asks for {wanted}, installed is {_version('lerobot')}",
             f"install a version of {distribution.name} for this LeRobot, or `pip install '{wanted}'`",
         )
     for requirement in distribution.unmet:
-        yield Finding(
-            "problem",
+        yield problem(
             "requirement",
             distribution.name,
             f"it needs {requirement}, which is not installed in that version",
             f"`pip install '{requirement}'`",
         )
     if distribution.copies > 1:
-        yield Finding(
-            "note",
+        yield note(
             "duplicate",
             distribution.name,
             f"its metadata is on the path {distribution.copies} times; only the first counts",
@@ -176,8 +150,7 @@ def _about_import(
         )
         for entry in failed:
             clash = _clash(distribution, everyone, entry["error"])
-            yield clash or Finding(
-                "problem",
+            yield clash or problem(
                 "entry_point",
                 distribution.name,
                 f"its entry point `{entry['name']} = {entry['module']}` fails: {entry['error']}",
@@ -218,7 +191,7 @@ def _import_finding(distribution: PluginDistribution, failure: dict[str, str]) -
         )
     else:
         remedy = f"run `python -c 'import {name}'` to see the whole error, then update or uninstall {name}"
-    return Finding("problem", kind, name, message, remedy)
+    return problem(kind, name, message, remedy)
 
 
 def _clash(
@@ -230,8 +203,7 @@ def _clash(
     classes = _CLASS.findall(error)
     owners = {_owner(path, everyone) for path in classes} - {distribution.name}
     other = ", ".join(sorted(owners)) or "another plugin"
-    return Finding(
-        "problem",
+    return problem(
         "clash",
         distribution.name,
         f"it registers a name that {other} has taken: {error}",
@@ -249,8 +221,7 @@ def _about_loader(distributions: list[PluginDistribution], probe: Probe) -> Iter
         if not distribution.plugin_entry_points or distribution.discovered:
             continue
         core = distribution.name == CORE
-        yield Finding(
-            "note" if core else "problem",
+        yield (note if core else problem)(
             "loader",
             distribution.name,
             "no stock command line loads it: LeRobot does not look for its name, and no installed plugin "
@@ -267,13 +238,12 @@ def _about_commands(distributions: list[PluginDistribution], probe: Probe) -> It
             providers.setdefault(command, []).append(distribution.name)
     for command, broken in probe.commands.items():
         owner = ", ".join(providers.get(command, ["unknown"]))
-        yield Finding("problem", "command", owner, broken["error"], broken["remedy"])
+        yield problem("command", owner, broken["error"], broken["remedy"])
     for command, names in providers.items():
         if len(names) > 1:
             winner = CORE if CORE in names else min(names)
             others = [name for name in names if name != winner]
-            yield Finding(
-                "problem",
+            yield problem(
                 "command_clash",
                 others[0],
                 f"{' and '.join(names)} both bring `lerobot-ext {command}`; {winner}'s runs",
@@ -286,7 +256,7 @@ def _about_overrides(distributions: list[PluginDistribution], probe: Probe) -> I
         if override["problem"]:
             owner = _owner(override["package"], distributions)
             message, _, remedy = override["problem"].partition("; ")
-            yield Finding("problem", "override", owner, f"its replacement was lost: {message}", remedy)
+            yield problem("override", owner, f"its replacement was lost: {message}", remedy)
 
 
 def _owner(path: str, distributions: list[PluginDistribution]) -> str:
@@ -309,7 +279,7 @@ def _row(distribution: PluginDistribution, probe: Probe, findings: list[Finding]
     packages = {underscored(distribution.name), *distribution.packages, *_modules(distribution)}
     registers = [name for package in sorted(packages) for name in probe.registered.get(package, [])]
     registers += [f"command {name}" for name in sorted(distribution.commands)]
-    kinds = [f.kind for f in findings if f.distribution == distribution.name and f.level == "problem"]
+    kinds = [f.kind for f in findings if f.subject == distribution.name and f.level == "problem"]
     if distribution.discovered:
         loaded_by = "LeRobot"
     elif distribution.plugin_entry_points:

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be installed beside another LeRobot: our plugins as they are here, and what they need."""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from lerobot_ext.cli.command import CommandError
+from lerobot_ext.doctor.survey import survey, underscored
+
+CORE: Final = "lerobot_ext"
+# The kit makes datasets, and trains and evaluates policies on them.
+_KIT_EXTRAS: Final = frozenset({"training", "evaluation"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where to install one distribution from.
+
+    Args:
+        name (`str`): The distribution.
+        version (`str`): As it is installed here.
+        folder (`Path`, *optional*): Its sources, when it was installed from a folder.
+        url (`str`): Where it came from otherwise; empty for a package index.
+    """
+
+    name: str
+    version: str
+    folder: Path | None = None
+    url: str = ""
+
+    @property
+    def requirement(self) -> str:
+        """What to ask pip for; for one with a folder its wheel is built first."""
+        return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
+
+
+@dataclass
+class Needs:
+    """What goes into the environment.
+
+    Args:
+        sources (`list[Source]`): The core and the plugins; installed without their requirements, since those
+            say which LeRobot they want.
+        extras (`set[str]`): Extras of LeRobot that they ask for.
+        others (`list[str]`): Their other requirements.
+        windows (`dict[str, str]`): LeRobot versions that each asks for, by name; not heeded.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    extras: set[str] = field(default_factory=set)
+    others: list[str] = field(default_factory=list)
+    windows: dict[str, str] = field(default_factory=dict)
+
+
+def installed_plugins(asked: Iterable[str]) -> list[str]:
+    """Names of the plugins to guard, as they are installed.
+
+    Args:
+        asked (`Iterable[str]`): What the user named; all plugins that are found when empty.
+
+    Raises:
+        CommandError: One is not installed, or none is.
+    """
+    names = [plugin.name for plugin in survey() if plugin.name != CORE]
+    known = {underscored(name): name for name in names}
+    missing = [name for name in asked if underscored(name) not in known]
+    if missing:
+        raise CommandError(
+            f"no plugin {missing[0]!r} is installed", f"plugins installed here: {', '.join(names) or 'none'}"
+        )
+    wanted = list(dict.fromkeys(known[underscored(name)] for name in asked)) or names
+    if not wanted:
+        raise CommandError("no plugin is installed here", "install the plugin that you want to guard")
+    return wanted
+
+
+def needs_of(plugins: Iterable[str]) -> Needs:
+    """What the core and `plugins` need, read from their metadata.
+
+    Plugins that a plugin requires come along.
+
+    Args:
+        plugins (`Iterable[str]`): Distributions that are installed here.
+    """
+    needs = Needs(extras=set(_KIT_EXTRAS))
+    ours = {canonicalize_name(name): name for name in (CORE, *(plugin.name for plugin in survey()))}
+    waiting, seen = [CORE, *plugins], set()
+    others: dict[str, None] = {}
+    while waiting:
+        name = waiting.pop(0)
+        if canonicalize_name(name) in seen:
+            continue
+        seen.add(canonicalize_name(name))
+        distribution = metadata.distribution(name)
+        needs.sources.append(_source(distribution))
+        for requirement in _requirements(distribution):
+            key = canonicalize_name(requirement.name)
+            if key == "lerobot":
+                needs.extras |= requirement.extras
+                needs.windows[distribution.name] = str(requirement.specifier)
+            elif key in ours:
+                waiting.append(ours[key])
+            else:
+                requirement.marker = None  # it applies here, as seen
+                others[str(requirement)] = None
+    needs.others = list(others)
+    return needs
+
+
+def pins(without: Iterable[str]) -> list[str]:
+    """`name==version` of all that is installed here, so that LeRobot alone changes.
+
+    Args:
+        without (`Iterable[str]`): Distributions to leave out, LeRobot and the plugins.
+    """
+    left_out = {canonicalize_name(name) for name in (*without, "lerobot")}
+    found: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"]
+        # A direct reference has no version on an index.
+        if name and canonicalize_name(name) not in left_out and not distribution.read_text("direct_url.json"):
+            found.setdefault(canonicalize_name(name), f"{name}=={distribution.version}")
+    return sorted(found.values())
+
+
+def _requirements(distribution: metadata.Distribution) -> Iterator[Requirement]:
+    """Its requirements that apply here, extras left out; the kit's own extra counts."""
+    extras = ("", "testing") if distribution.name == CORE else ("",)
+    for line in distribution.requires or []:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": e}) for e in extras):
+            yield requirement
+
+
+def _source(distribution: metadata.Distribution) -> Source:
+    """Where one distribution was installed from."""
+    made = Source(distribution.name, distribution.version)
+    try:
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except json.JSONDecodeError:
+        return made
+    url = str(origin.get("url", ""))
+    if not url:
+        return made
+    if "dir_info" in origin:
+        folder = Path(url2pathname(unquote(urlsplit(url).path)))
+        if not folder.is_dir():
+            raise CommandError(
+                f"{made.name} was installed from {folder}, which is gone", "install it again from where it is"
+            )
+        return Source(made.name, made.version, folder=folder)
+    version_control = origin.get("vcs_info", {})
+    if version_control:
+        commit = version_control.get("commit_id", "")
+        url = f"{version_control.get('vcs', 'git')}+{url}" + (f"@{commit}" if commit else "")
+    return Source(made.name, made.version, url=url)

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one place where `lerobot-train` is changed: what its checkpoints say, and how they reach the Hub.
+
+Stock pushes a policy in three commits (policy with card, preprocessor, postprocessor) and the card names no
+package. Here:
+
+- the functions that the script calls are wrapped, to know the processors, to note losses and evaluations, and
+  to leave `lerobot_ext.json` beside each saved policy;
+- `PreTrainedPolicy.push_model_to_hub` still saves the policy its own way (PEFT and FSDP too). Its upload gets
+  the processors, `lerobot_ext.json`, our card and the picture added and becomes one commit;
+- the two pushes that follow find their files in that commit and do nothing. If a file differs, they are
+  stock's.
+
+Reward models keep stock's push. `uninstall` puts everything back. Other LeRobot versions than those tested
+are left alone, with one line.
+"""
+
+import functools
+import hashlib
+import inspect
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+from lerobot.policies import pretrained
+from lerobot.policies.pretrained import PreTrainedPolicy
+
+from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
+from lerobot_ext.hub import checkpoint, requirements
+from lerobot_ext.hub.card import add_requirements
+from lerobot_ext.hub.describe import describe
+from lerobot_ext.hub.history import LossListener, TrainingHistory, evaluations_of, step_of_videos
+from lerobot_ext.hub.push import PushError, open_repository, push_files
+
+MESSAGE = "Upload policy, processors, requirements and card"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Run:
+    """One training in this process.
+
+    Args:
+        pipelines (`list`): Pre- and postprocessor.
+        source (`str`): The checkpoint they were loaded from; empty for a new policy.
+        history (`TrainingHistory`): What was seen so far.
+    """
+
+    pipelines: list[Any]
+    source: str
+    history: TrainingHistory = field(default_factory=TrainingHistory)
+
+
+_run: _Run | None = None
+_listener: LossListener | None = None
+_script: ModuleType | None = None
+_stock: dict[str, Any] = {}
+
+
+def install(script: ModuleType) -> bool:
+    """Put the hooks into the training script; calling it again changes nothing.
+
+    Args:
+        script (`ModuleType`): `lerobot.scripts.lerobot_train`, under whatever name it runs.
+
+    Returns:
+        Whether they are in place: not with a LeRobot outside the tested window, which is logged.
+    """
+    global _script
+    if _stock:
+        return True
+    if not inside_tested_window():
+        logger.warning(
+            "lerobot_ext: LeRobot %s is not one whose lerobot-train we know; checkpoints get no "
+            "lerobot_ext.json, and a push is LeRobot's own three commits. Install lerobot>=0.6.1,<0.7.",
+            ".".join(map(str, lerobot_version())),
+        )
+        return False
+    _script = script
+    for name, hook in _FUNCTIONS.items():
+        _stock[name] = getattr(script, name)
+        setattr(script, name, functools.wraps(_stock[name])(hook))
+    _stock["push_model_to_hub"] = PreTrainedPolicy.push_model_to_hub
+    PreTrainedPolicy.push_model_to_hub = functools.wraps(_stock["push_model_to_hub"])(_push_model_to_hub)
+    return True
+
+
+def uninstall() -> None:
+    """Give LeRobot its own code back."""
+    global _run, _script, _listener
+    for name in _FUNCTIONS if _stock else ():
+        setattr(_script, name, _stock[name])
+    if _stock:
+        PreTrainedPolicy.push_model_to_hub = _stock["push_model_to_hub"]
+    if _listener is not None:
+        logging.getLogger().removeHandler(_listener)
+    _stock.clear()
+    _run = _script = _listener = None
+
+
+def _make_pre_post_processors(*words: Any, **named: Any) -> tuple[Any, Any]:
+    """Stock's, with its result kept: a push has to find the processors. Logging is set up by now."""
+    global _run, _listener
+    pipelines = _stock["make_pre_post_processors"](*words, **named)
+    _run = _Run(list(pipelines), str(named.get("pretrained_path") or ""))
+    root = logging.getLogger()
+    if _listener is not None:
+        root.removeHandler(_listener)
+    _listener = LossListener(_run.history)
+    root.addHandler(_listener)
+    return pipelines  # type: ignore[no-any-return]
+
+
+def _eval_policy_all(*words: Any, **named: Any) -> Any:
+    """Stock's, with its result noted."""
+    result = _stock["eval_policy_all"](*words, **named)
+    if _run is not None:
+        try:
+            step = step_of_videos(named.get("videos_dir"))
+            _run.history.add_evaluations(evaluations_of(result, step))
+        except ValueError as error:
+            logger.warning("lerobot_ext: an evaluation will not be in the model card: %s", error)
+    return result
+
+
+def _save_checkpoint(*words: Any, **named: Any) -> None:
+    """Stock's, and `lerobot_ext.json` beside the policy."""
+    _stock["save_checkpoint"](*words, **named)
+    given = inspect.signature(_stock["save_checkpoint"]).bind(*words, **named).arguments
+    cfg = given["cfg"]
+    if _run is None or cfg.is_reward_model_training:
+        return
+    try:
+        dataset_meta = getattr(cfg.policy, "_runtime_dataset_meta", None)
+        needs = _describe(given["policy"], cfg, dataset_meta, given["step"])
+        needs.save(Path(given["checkpoint_dir"]) / "pretrained_model")
+    except Exception as error:  # noqa: BLE001 - a training must not end because a note could not be written
+        logger.warning(
+            "lerobot_ext: %s does not say what it needs: lerobot_ext.json could not be written (%s: %s).",
+            given["checkpoint_dir"],
+            type(error).__name__,
+            error,
+        )
+
+
+def _push_model_to_hub(self: PreTrainedPolicy, *words: Any, **named: Any) -> Any:
+    """Stock's, with its upload turned into the one commit of everything."""
+    stock = _stock["push_model_to_hub"]
+    if _run is None:
+        return stock(self, *words, **named)
+    given = inspect.signature(stock).bind(self, *words, **named).arguments
+    upload = _Upload(_run, self, given.get("peft_model") or self, given["cfg"], given.get("dataset_meta"))
+    with _replaced(pretrained, HfApi=upload.client, ModelCard=_CardCheckedAtCommit):
+        return stock(self, *words, **named)
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "make_pre_post_processors": _make_pre_post_processors,
+    "eval_policy_all": _eval_policy_all,
+    "save_checkpoint": _save_checkpoint,
+}
+
+
+class _CardCheckedAtCommit(huggingface_hub.ModelCard):  # type: ignore[misc]
+    """A card that is not checked at a hard-coded address: the commit checks what goes out, at its own Hub."""
+
+    def validate(self, repo_type: str | None = None) -> None:
+        """Leave it to the commit."""
+
+
+@dataclass
+class _Upload:
+    """What `push_model_to_hub` gets in place of a client: nothing leaves before all files are there."""
+
+    run: _Run
+    policy: Any
+    owner: Any
+    cfg: Any
+    dataset_meta: Any
+
+    def client(self, *words: Any, **named: Any) -> "_Upload":
+        """The `HfApi()` of stock's code."""
+        self.api = huggingface_hub.HfApi(*words, **named)
+        self.private: bool | None = None
+        return self
+
+    def create_repo(self, *, repo_id: str, private: bool | None = None, **_: Any) -> SimpleNamespace:
+        """Remember how the repository is to be; without the Hub the policy still gets saved."""
+        self.private = private
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, *, repo_id: str, folder_path: str | Path, **_: Any) -> Any:
+        """Add what is missing and push everything."""
+        folder = Path(folder_path)
+        for pipeline in self.run.pipelines:
+            pipeline.save_pretrained(folder)
+        needs = _describe(self.owner, self.cfg, self.dataset_meta, self.cfg.steps)
+        needs.save(folder)
+        try:
+            full_id = open_repository(self.api, repo_id, self.private)
+            self._write_card(folder, needs, full_id)
+            files = checkpoint.files_of(folder)
+            commit = push_files(self.api, full_id, files, MESSAGE)
+        except PushError as error:
+            remedy = f"{error.remedy}; then `lerobot-ext push {self._kept(folder)} {repo_id}{self._flag()}`"
+            logger.error("lerobot_ext: nothing was pushed: %s. Remedy: %s", error, remedy)
+            raise PushError(f"{error}. Remedy: {remedy}", remedy) from error
+        pushed = {name: _sha256(path) for name, path in files.items()}
+        for pipeline in self.run.pipelines:
+            # On these two objects alone: any other push of theirs is stock's.
+            pipeline.push_to_hub = _Already(pipeline, repo_id, pushed, commit)
+        return commit
+
+    def _write_card(self, folder: Path, needs: requirements.Requirements, repo_id: str) -> None:
+        """Card and picture, beside what stock has saved."""
+        card = folder / checkpoint.CARD
+        stock_card = huggingface_hub.ModelCard.load(card)
+        if type(self.policy).generate_model_card is PreTrainedPolicy.generate_model_card:
+            checkpoint.complete(folder, needs, folder, repo_id, base=stock_card.data.to_dict())
+        else:
+            # A plugin that writes a card of its own keeps it.
+            text = add_requirements(card.read_text(encoding="utf-8"), needs, repo_id)
+            card.write_text(text, encoding="utf-8")
+
+    def _kept(self, folder: Path) -> Path:
+        """A folder that keeps what was not pushed: the last checkpoint, or a copy."""
+        saved = Path(self.cfg.output_dir) / "checkpoints" / "last" / "pretrained_model"
+        if saved.is_dir():
+            return saved
+        kept = Path(self.cfg.output_dir) / "not_pushed"
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        return kept
+
+    def _flag(self) -> str:
+        return " --private" if self.private else ""
+
+
+@dataclass
+class _Already:
+    """A processor's `push_to_hub` after the commit that holds its files."""
+
+    pipeline: Any
+    repo_id: str
+    pushed: dict[str, str]
+    commit: Any
+
+    def __call__(self, repo_id: str, **named: Any) -> Any:
+        """Push only if that would change anything."""
+        if repo_id == self.repo_id and not named:
+            with tempfile.TemporaryDirectory() as folder:
+                self.pipeline.save_pretrained(folder)
+                if all(self.pushed.get(path.name) == _sha256(path) for path in Path(folder).iterdir()):
+                    return self.commit
+        return type(self.pipeline).push_to_hub(self.pipeline, repo_id, **named)
+
+
+def _describe(policy: Any, cfg: Any, dataset_meta: Any, step: int) -> requirements.Requirements:
+    assert _run is not None  # the callers have looked
+    return describe(policy, _run.pipelines, cfg, dataset_meta, step, _whole_history(_run, cfg))
+
+
+def _whole_history(run: _Run, cfg: Any) -> TrainingHistory:
+    """What this process saw, after what the checkpoint it resumes from has noted."""
+    whole = TrainingHistory()
+    if cfg.resume and run.source:
+        try:
+            noted = requirements.read_requirements(Path(run.source) / requirements.FILE_NAME)
+            whole = TrainingHistory.from_json(noted.history)
+        except FileNotFoundError:
+            pass  # trained without us so far
+        except ValueError as error:
+            logger.warning("lerobot_ext: the training before this one will not be in the card: %s", error)
+    for step, loss in run.history.loss:
+        whole.add_loss(step, loss)
+    for entry in run.history.evaluations:
+        whole.add_evaluations([entry])
+    return whole
+
+
+@contextmanager
+def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
+    """Give a module other values for some names, for a while."""
+    before = {name: getattr(module, name) for name in names}
+    try:
+        for name, value in names.items():
+            setattr(module, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
