@@ -32,6 +32,7 @@ FOLDERS = {
 }
 # What each plugin alone adds to, or replaces in, LeRobot's registries.
 BRINGS = {
+    "lerobot_camera_pyav": {"camera pyav"},
     "lerobot_env_koch": {"env koch"},
     "lerobot_robot_koch": {
         "robot koch_follower",
