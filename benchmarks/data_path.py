@@ -203,6 +203,8 @@ class Timed(torch.utils.data.Dataset):  # type: ignore[type-arg]
 def loader(root: Path, start: str, batches: int, turns: int, seed: int) -> dict[str, Cost]:
     """Batches of 8 by two workers, which stay alive; each turn is one contestant's `batches`."""
     loaders = {}
+    # Forked workers inherit torchcodec's open decoders, and fail on a file position that they share.
+    video_utils._default_decoder_cache.clear()
     for name, dataset in open_datasets(root).items():
         rows = np.random.default_rng(seed).integers(0, len(dataset), batches * 8).tolist()
         loaders[name] = torch.utils.data.DataLoader(

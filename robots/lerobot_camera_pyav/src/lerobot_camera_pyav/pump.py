@@ -61,6 +61,8 @@ class Source:
                 timeout=(self.open_timeout_s, self.read_timeout_s),
             )
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ValueError("it does not say how its pictures are coded")
         except (av.FFmpegError, OSError, ValueError, IndexError) as error:
             if container is not None:
                 container.close()

@@ -43,11 +43,13 @@ class VideoDecoder:
         self.path = str(path)
         self._lock = threading.Lock()
         try:
-            self._container = av.open(_source(self.path))
+            self._container = av.open(_source(self.path), metadata_errors="replace")
             # Container and streams refer to each other: without this, a file would stay open until the next
             # garbage collection.
             weakref.finalize(self, self._container.close).atexit = False
             self._stream = self._container.streams.video[0]
+            if self._stream.codec_context is None or not self._stream.codec_context.width:
+                raise VideoReadError("it does not say how its pictures are coded")
             # Frames of several cameras are decoded side by side already: more threads cost more than they
             # give. And without any, a forked process inherits nothing that waits for one.
             self._stream.codec_context.thread_count = 1
@@ -143,9 +145,9 @@ class VideoDecoder:
         key = self._index.key_before(number)
         cause: BaseException | None = None
         for earlier in range(_EARLIER_KEYFRAMES + 1):
-            if earlier or not self._is_short_way(number, key):
-                self._seek(key - earlier)
             try:
+                if earlier or not self._is_short_way(number, key):
+                    self._seek(key - earlier)
                 frame = self._run.frame(pts) if self._run else None
             except av.FFmpegError as error:
                 frame, cause = None, error
@@ -170,7 +172,7 @@ class VideoDecoder:
     def _seek(self, key: int) -> None:
         """Stand before keyframe `key`; before everything where it is negative."""
         keys = self._index.key_seek
-        start = int(keys[key]) if key >= 0 else min(0, *keys[:1].tolist()) - _LONG_BEFORE
+        start = int(keys[key]) if key >= 0 else max(min([0, *keys[:1].tolist()]) - _LONG_BEFORE, -(2**62))
         self._container.seek(start, stream=self._stream, backward=True)
         self._run = _Run(self._container, self._stream)
 

@@ -124,7 +124,7 @@ def scan_packets(source: Path | str | IO[bytes]) -> FrameIndex:
     rows: list[tuple[int, int, bool]] = []
     if not isinstance(source, Path | str):
         source.seek(0)
-    with av.open(source) as container:
+    with av.open(source, metadata_errors="replace") as container:
         stream = container.streams.video[0]
         try:
             for packet in container.demux(stream):
