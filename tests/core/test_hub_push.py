@@ -7,6 +7,7 @@ import json
 import shutil
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -39,13 +40,20 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
+@pytest.fixture(autouse=True)
+def stock():
+    """LeRobot as it is: another test may have loaded our plugins, and they the hooks."""
+    train_hooks.uninstall()
+    yield
+    train_hooks.uninstall()
+
+
 @pytest.fixture
-def script():
+def script(stock):
     """The training script, with our hooks in it."""
     stand_in = tiny_training.training_script()
     train_hooks.install(stand_in)
-    yield stand_in
-    train_hooks.uninstall()
+    return stand_in
 
 
 def read(hub: FaultyHub, folder: Path) -> Path | None:
@@ -344,7 +352,7 @@ def test_a_refusal_is_not_tried_again(hub, script, tmp_path, monkeypatch):
     assert hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"], "the client looks once more"
 
 
-def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path):
+def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path, caplog):
     """PEFT saves its own files; stock's code for that stays in charge."""
 
     class Adapter:
@@ -352,10 +360,12 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
             self.policy = policy
             self.config = policy.config
             self.peft_config = {}
+            self.base_model = SimpleNamespace(model=policy)
 
         def save_pretrained(self, folder: Path) -> None:
             folder.mkdir(parents=True)
-            (folder / "adapter_config.json").write_text("{}")
+            base = {"base_model_name_or_path": str(tmp_path)}
+            (folder / "adapter_config.json").write_text(json.dumps(base))
             ACTPolicy.save_pretrained(self.policy, folder / "x")
             shutil.move(folder / "x" / "model.safetensors", folder / "adapter_model.safetensors")
 
@@ -363,6 +373,7 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
     training.policy.push_model_to_hub(training.cfg, peft_model=Adapter(training.policy), dataset_meta=None)
     found = read(hub, tmp_path / "read")
     assert examine(found) == []
+    assert f"change the policy in {tmp_path}, a folder of this machine" in caplog.text
     assert (found / "adapter_model.safetensors").exists()
     assert not (found / "model.safetensors").exists()
     assert len(hub.store.history("model", REPO, "main")) == 2
