@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from fresh_environment import build_wheels
+from our_wheels import build_wheels
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 import stock_cli
-from fresh_environment import CORE, Environment, clean_environment
+from our_wheels import CORE, FOLDERS
 
+from lerobot_ext.testing.environments import Environment, clean_variables
 from lerobot_ext.testing.hub import HubServer, client_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,7 +39,7 @@ class Trip:
 
     def arrive(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run Python of the fresh environment, with a Hub client of its own."""
-        variables = clean_environment() | self.hub_variables("fresh")
+        variables = clean_variables() | self.hub_variables("fresh")
         variables |= {"HF_LEROBOT_HOME": str(self.home), "COLUMNS": "250"}
         return subprocess.run(
             [str(self.environment.python), *words],
@@ -68,7 +69,7 @@ class Trip:
 def trip(tmp_path_factory, wheels) -> Iterator[Trip]:
     """A policy, trained for three steps here and pushed by stock `lerobot-train`."""
     home = tmp_path_factory.mktemp("trip")
-    environment = Environment(tmp_path_factory.mktemp("fresh"))
+    environment = Environment(tmp_path_factory.mktemp("fresh"), without=FOLDERS)
     environment.install(wheels[CORE], wheels[ROBOT])
     demos = stock_cli.run(home, "lerobot-ext", "demos", "--task=lift", "--repo_id=local/lift",
                           f"--root={home / 'demos'}", "--episodes=2")  # fmt: skip
