@@ -74,6 +74,10 @@ def requirements_section(needs: Requirements, repo_id: str) -> str:
         f"`lerobot-ext pull --policy.path={repo_id}` (of package `lerobot_ext`) says what is missing, "
         "checks every file, and installs nothing by itself.",
     ]
+    if any(package.editable for package in needs.packages):
+        text.append(
+            "*From source*: installed from a folder, so that the version alone does not say which code ran."
+        )
     if needs.unpackaged:
         parts = ", ".join(f"`{part}`" for part in needs.unpackaged)
         text.append(f"**No package provides {parts}**: ask the author for that code.")

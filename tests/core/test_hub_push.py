@@ -7,6 +7,7 @@ import json
 import shutil
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -39,13 +40,20 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
+@pytest.fixture(autouse=True)
+def stock():
+    """LeRobot as it is: another test may have loaded our plugins, and they the hooks."""
+    train_hooks.uninstall()
+    yield
+    train_hooks.uninstall()
+
+
 @pytest.fixture
-def script():
+def script(stock):
     """The training script, with our hooks in it."""
     stand_in = tiny_training.training_script()
     train_hooks.install(stand_in)
-    yield stand_in
-    train_hooks.uninstall()
+    return stand_in
 
 
 def read(hub: FaultyHub, folder: Path) -> Path | None:
@@ -238,21 +246,15 @@ def test_a_push_that_fails_keeps_the_policy_and_says_how_to_push_it(hub, script,
     assert f"lerobot-ext push {kept} {REPO} --private" in caplog.text
 
 
-def test_evaluations_of_the_training_get_into_checkpoint_and_card(hub, tmp_path, caplog):
+def test_evaluations_of_the_training_get_into_checkpoint_and_card(hub, script, tmp_path, caplog):
     metrics = {"successes": [True, False], "sum_rewards": [1.0, 0.0]}
-    results = [{"per_task": [{"task_group": "koch", "task_id": 0, "metrics": metrics}]}, {"odd": 1}]
-    stand_in = tiny_training.training_script()
-    stand_in.eval_policy_all = lambda **named: results.pop(0)
-    train_hooks.install(stand_in)
-    try:
-        training = tiny_training.train(tmp_path, stand_in)
-        training.cfg.steps = 20
-        stand_in.eval_policy_all(videos_dir=tmp_path / "videos_step_000020")
-        assert stand_in.eval_policy_all(videos_dir=None) == {"odd": 1}, "LeRobot gets it all the same"
-        assert "will not be in the model card" in caplog.text
-        training.push()
-    finally:
-        train_hooks.uninstall()
+    training = tiny_training.train(tmp_path, script)
+    training.cfg.steps = 20
+    result = {"per_task": [{"task_group": "koch", "task_id": 0, "metrics": metrics}]}
+    train_hooks._noter.evaluated(None, 20, result)
+    train_hooks._noter.evaluated(None, 20, {"odd": 1})
+    assert "will not be in the model card" in caplog.text
+    training.push()
     found = read(hub, tmp_path / "read")
     assert "| koch | 20 | 1/2 | 50.0 % (9-91 %) | 0.5 |" in (found / "README.md").read_text()
     assert (found / "training.png").exists()
@@ -344,7 +346,7 @@ def test_a_refusal_is_not_tried_again(hub, script, tmp_path, monkeypatch):
     assert hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"], "the client looks once more"
 
 
-def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path):
+def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path, caplog):
     """PEFT saves its own files; stock's code for that stays in charge."""
 
     class Adapter:
@@ -352,10 +354,12 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
             self.policy = policy
             self.config = policy.config
             self.peft_config = {}
+            self.base_model = SimpleNamespace(model=policy)
 
         def save_pretrained(self, folder: Path) -> None:
             folder.mkdir(parents=True)
-            (folder / "adapter_config.json").write_text("{}")
+            base = {"base_model_name_or_path": str(tmp_path)}
+            (folder / "adapter_config.json").write_text(json.dumps(base))
             ACTPolicy.save_pretrained(self.policy, folder / "x")
             shutil.move(folder / "x" / "model.safetensors", folder / "adapter_model.safetensors")
 
@@ -363,6 +367,7 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
     training.policy.push_model_to_hub(training.cfg, peft_model=Adapter(training.policy), dataset_meta=None)
     found = read(hub, tmp_path / "read")
     assert examine(found) == []
+    assert f"change the policy in {tmp_path}, a folder of this machine" in caplog.text
     assert (found / "adapter_model.safetensors").exists()
     assert not (found / "model.safetensors").exists()
     assert len(hub.store.history("model", REPO, "main")) == 2
