@@ -351,6 +351,15 @@ def test_two_servers_do_not_share_a_port(serve, act_checkpoint):
         pass
 
 
+def test_a_policy_whose_observations_are_too_large_is_refused_at_the_join(
+    serve, act_checkpoint, make_join, robot
+):
+    with serve([act_checkpoint]) as (service, address):
+        service._max_message = 100_000
+        refused(INVALID, "--max-megabytes", RawClient(address).instruct, make_join(robot).encode())
+        assert service.driver is None
+
+
 def test_a_call_larger_than_lerobots_pieces_is_not_read(serve, act_checkpoint):
     """Before the token is asked for, too: 4 MiB is what a stranger can make the server read."""
     with serve([act_checkpoint], token=TOKEN) as (_, address):
