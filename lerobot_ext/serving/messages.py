@@ -16,7 +16,6 @@ import numpy as np
 
 from lerobot_ext.serving.codec import (
     DTYPES,
-    MAX_MESSAGE,
     Array,
     TensorSpec,
     encode,
@@ -230,7 +229,7 @@ class Welcome:
 
     def largest_observation(self) -> int:
         """Bytes of the largest observation message."""
-        return min(largest_message(self.observation_specs()), MAX_MESSAGE)
+        return largest_message(self.observation_specs())
 
     def check_for(self, join: Join) -> None:
         """Make sure that this is an answer to `join`: a client sends nothing it did not offer.

@@ -72,6 +72,13 @@ def _configure(parser: ArgumentParser) -> None:
     run.add_argument(
         "--max-loaded", type=int, default=2, help="policies kept in memory (default: %(default)s)"
     )
+    run.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=64.0,
+        metavar="MB",
+        help="largest observation; within it each policy's features set the limit (default: %(default)s)",
+    )
     run.add_argument("--ready-file", type=Path, metavar="PATH.json", help="written when clients may connect")
     run.add_argument("--duration", type=float, metavar="S", help="end after S seconds (default: at Ctrl-C)")
     run.add_argument(
@@ -132,6 +139,8 @@ def _check(args: Namespace) -> None:
         )
     if not 0.5 <= args.lease_s <= 3600:
         raise CommandError(f"--lease-s {args.lease_s:g} is not between 0.5 and 3600", "leave it out for 10")
+    if not 0.1 <= args.max_megabytes <= 1024:
+        raise CommandError(f"--max-megabytes {args.max_megabytes:g} is not between 0.1 and 1024")
     if args.max_loaded < 1:
         raise CommandError(f"--max-loaded {args.max_loaded} keeps no policy", "give 1 or more")
 
@@ -163,7 +172,8 @@ def _service(args: Namespace, allowed: "AllowList") -> "PolicyService":
             host.load(entry)
     except PolicyFailed as error:
         raise CommandError(str(error), "`lerobot-ext doctor` examines the installation") from None
-    return PolicyService(allowed, host, Lease(args.lease_s, args.clients))
+    max_message = int(args.max_megabytes * 1e6)
+    return PolicyService(allowed, host, Lease(args.lease_s, args.clients), max_message=max_message)
 
 
 def _announce(args: Namespace, allowed: "AllowList", port: int, *, has_token: bool) -> None:

@@ -77,6 +77,7 @@ def test_a_client_does_not_send_its_token_in_the_clear(refused, token_file):
         (["--policy.path=a/b", "--tls-cert=x.pem", "--tls-key=y.pem"], "x.pem is no file"),
         (["--policy.path=a/b", "--lease-s=0"], "--lease-s 0 is not between"),
         (["--policy.path=a/b", "--max-loaded=0"], "--max-loaded 0"),
+        (["--policy.path=a/b", "--max-megabytes=0"], "--max-megabytes 0"),
         (["--policy.path=a/b", "--token-file=nowhere"], "`--token-file` nowhere cannot be read"),
     ],
 )

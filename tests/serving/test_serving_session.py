@@ -43,6 +43,7 @@ class Drive:
         trace=None,
         say=print,
         threshold=0.5,
+        fps=30.0,
         **server,
     ):
         self.robot, self.trace = robot, trace
@@ -51,7 +52,7 @@ class Drive:
         self.link = Link(Server(address, **server), join, self.queue, give_up_s, say=say)
         self.client = None
         self.error = None
-        self.pace = Pace(30.0, seconds, threshold, "reach")
+        self.pace = Pace(fps, seconds, threshold, "reach")
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -306,9 +307,9 @@ def test_a_queued_client_drives_when_the_first_one_ends(serve, drive, robot, mak
 
 def test_a_client_lives_on_signs_of_life_alone(serve, drive, robot, act_checkpoint):
     """The queue is fuller than the threshold for longer than the lease: nothing else is sent meanwhile."""
-    with serve([act_checkpoint], lease_s=0.5) as (service, address):
-        with drive(robot, address, threshold=0.0) as session:
-            session.until(lambda it: it.actions >= 50)
+    with serve([act_checkpoint], lease_s=2.0) as (service, address):
+        with drive(robot, address, threshold=0.0, fps=4.0) as session:
+            session.until(lambda it: it.actions >= 15)
         assert service.counts.sessions == 1
 
 
