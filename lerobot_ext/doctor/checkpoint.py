@@ -6,7 +6,6 @@ Files are read here; LeRobot, its plugins and the policy's own code run in a chi
 """
 
 import json
-import re
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.doctor.checkpoint_loading import CONFIG, WEIGHTS
 from lerobot_ext.doctor.child import Answer, one_line
 from lerobot_ext.doctor.extension import DoctorCheck
 from lerobot_ext.doctor.findings import Finding, Fix, Section, note, problem, problems_first
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from lerobot_ext.hub.providers import Package
 
 _TIMEOUT_S: Final = 600.0
-CONFIG: Final = "config.json"
-WEIGHTS: Final = "model.safetensors"
 ADAPTER: Final = "adapter_model.safetensors"
 PACKAGES: Final = "lerobot_ext.json"
 PIPELINES: Final = {"pre": "policy_preprocessor.json", "post": "policy_postprocessor.json"}
@@ -49,8 +47,6 @@ LEGACY: Final = (
     "normalize.",
     "unnormalize.",
 )
-
-_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 
 AskChild = Callable[[Path], Answer]
 
@@ -162,7 +158,7 @@ def examine(folder: Path, name: str = "", ask: AskChild = ask_child) -> Section:
         name (`str`, *optional*): How the user named it; the folder by default.
         ask (`Callable`, *optional*): Asks the child; tests ask in their own process.
     """
-    from lerobot_ext.doctor import checkpoint_stats, legacy
+    from lerobot_ext.doctor import checkpoint_loading, checkpoint_stats, legacy
 
     found = Checkpoint(folder, name or str(folder))
     findings = [*_read_packages(found), *_read_config(found)]
@@ -178,7 +174,7 @@ def examine(folder: Path, name: str = "", ask: AskChild = ask_child) -> Section:
         findings += checkpoint_stats.about_stats(found)
         fixes.append(legacy.renaming(found))
     told = ask(folder)
-    findings += _about_child(found, told)
+    findings += checkpoint_loading.about_loading(found, told)
     return Section(
         "checkpoint",
         found.name,
@@ -411,111 +407,6 @@ def _about_overrides(found: Checkpoint, key: str) -> Iterator[Finding]:
 
 def _step_name(step: dict[str, Any]) -> str:
     return str(step.get("registry_name") or str(step.get("class", "?")).rpartition(".")[2])
-
-
-# --- what the child says
-
-
-def _about_child(found: Checkpoint, told: Answer) -> Iterator[Finding]:
-    if told.failure:
-        yield problem(
-            "policy_build",
-            found.type,
-            f"the process that loads LeRobot, its plugins and the policy {told.failure}",
-            "`lerobot-ext doctor` finds a plugin that ends or hangs it",
-        )
-        return
-    seen = told.value
-    if not seen["type_known"]:
-        yield problem(
-            "policy_type",
-            found.type,
-            f"policy type {found.type!r} is not registered here",
-            _provider(found, f"policy {found.type}") or _guess(found.type),
-        )
-    elif seen["config_error"]:
-        yield problem(
-            "checkpoint_config",
-            CONFIG,
-            f"its values do not fit {found.type} here: {seen['config_error']}",
-            "install the version of LeRobot, or of the plugin, that it was made with",
-        )
-    for name, error in seen["unknown_steps"].items():
-        yield problem(
-            "step",
-            name,
-            f"processor step {name!r} is not there: {error}",
-            _provider(found, f"step {name}")
-            or "install the plugin that brings it; `lerobot-ext plugins` lists what each has",
-        )
-    yield from _about_weights(found, seen)
-
-
-def _provider(found: Checkpoint, part: str) -> str:
-    """The install command of the package that brings `policy x` or `step x`; empty when none is known."""
-    from lerobot_ext.hub.requirements import install_line
-    from lerobot_ext.missing import PROVIDERS
-
-    for package in found.packages:
-        if part in package.provides:
-            return f"`{install_line([package])}`"
-    ours = PROVIDERS.get(("--policy.type", part.removeprefix("policy ")))
-    return f"`pip install {ours}`" if ours else ""
-
-
-def _guess(policy_type: str) -> str:
-    """Where to look for a type that nobody names; a name that no package could have goes into no command."""
-    named = f", perhaps `pip install lerobot_policy_{policy_type}`" if _NAME.fullmatch(policy_type) else ""
-    return (
-        f"install the plugin that brings it{named}; `lerobot-ext doctor` says if one is installed and broken"
-    )
-
-
-def _about_weights(found: Checkpoint, seen: dict[str, Any]) -> Iterator[Finding]:
-    file = WEIGHTS
-    bad = seen["not_finite"]
-    if bad:
-        others = f", and so do {', '.join(bad[1:4])}" if len(bad) > 1 else ""
-        others += f" and {len(bad) - 4} more" if len(bad) > 4 else ""
-        yield problem(
-            "weights_value",
-            bad[0],
-            f"{file}: {bad[0]} holds NaN or infinity{others}",
-            "the training diverged: take an earlier checkpoint, or train with a lower learning rate, "
-            "gradient "
-            "clipping or without AMP",
-        )
-    if seen["build_error"]:
-        yield (note if seen["build_excuse"] else problem)(
-            "policy_build",
-            found.type,
-            f"the policy cannot be built here: {seen['build_error']}",
-            seen["build_needs"]
-            or seen["build_excuse"]
-            or "install the version of LeRobot, or of the plugin, that "
-            "it was made with: `lerobot-train` noted its options in train_config.json",
-        )
-    remap = seen["remaps"]
-    missing, wrong, extra = seen["missing"], seen["wrong_shape"], seen["extra"]
-    level = note if remap else problem
-    if missing or wrong:
-        names = [*wrong, *(f"{name} (not there)" for name in missing)]
-        shown = "; ".join(names[:4]) + (f"; and {len(names) - 4} more" if len(names) > 4 else "")
-        yield level(
-            "weights_mismatch",
-            file,
-            f"{len(names)} of its tensors are not what {CONFIG} builds: {shown}",
-            f"{CONFIG} and {file} are of two trainings: copy both from one checkpoint"
-            + ("; this policy renames weights when it loads, which may explain it" if remap else ""),
-        )
-    if extra and not found.is_legacy:
-        shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
-        yield note(
-            "weights_extra",
-            file,
-            f"{len(extra)} of its tensors are not used by the policy: {shown}",
-            "harmless when it is meant; else the checkpoint is of another version of the policy",
-        )
 
 
 CHECK = DoctorCheck(

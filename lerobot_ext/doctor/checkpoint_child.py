@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lerobot_ext.doctor.checkpoint import ADAPTER, CONFIG, LEGACY, PIPELINES, WEIGHTS, read_json
+from lerobot_ext.doctor.checkpoint import ADAPTER, LEGACY, PIPELINES, read_json
+from lerobot_ext.doctor.checkpoint_loading import CONFIG, WEIGHTS
 from lerobot_ext.doctor.child import answer, one_line
 
 _BUILD_ON_CPU_BYTES = 2_000_000_000

@@ -243,14 +243,14 @@ def _whole(surveyed: "Survey", name: str, ask_videos: AskVideos) -> "tuple[Secti
     content = dataset_content.read_content(root, info, files)
     stats, why = dataset_content.read_stats(root)
     findings = [
-        *dataset_content.about_rows(content, info),
+        *dataset_content.about_rows(content, info, root, name),
         *dataset_content.about_stats(stats, why, content, info),
-        *_about_tasks(surveyed),
-        *dataset_pictures.about_images(root, info, files),
+        *_about_tasks(surveyed, name),
+        *dataset_pictures.about_images(root, info, files, name),
     ]
     jobs = dataset_pictures.video_jobs(root, info, surveyed.kept)
     answer = ask_videos(jobs).value if jobs else {"backends": [], "results": []}
-    findings += dataset_pictures.about_videos(root, info, jobs, answer)
+    findings += dataset_pictures.about_videos(root, info, jobs, answer, name)
     facts = _facts(surveyed) | {"videos_decoded": len(jobs), "backends": answer["backends"]}
     section = Section(
         "dataset",
@@ -272,17 +272,23 @@ def _to_recompute(surveyed: "Survey", findings: list[Finding], why: str) -> list
     return [finding.subject for finding in findings if finding.fix == "recompute_stats"]
 
 
-def _about_tasks(surveyed: "Survey") -> list[Finding]:
-    blank = [index for task, index in surveyed.tasks["task_index"].items() if not str(task).strip()]
+def _about_tasks(surveyed: "Survey", name: str) -> list[Finding]:
+    from lerobot_ext.doctor.dataset_content import edit_command
+
+    blank = {
+        str(task): index for task, index in surveyed.tasks["task_index"].items() if not str(task).strip()
+    }
     if not blank:
         return []
+    texts = json.dumps(dict.fromkeys(blank, "what the robot does"))
+    command = edit_command(surveyed.root, name, "modify_tasks", task_replacements=texts)
     return [
         note(
             "task_blank",
             "meta/tasks.parquet",
-            f"task {', '.join(map(str, blank))} has no text: a policy that reads it learns nothing from it",
-            "record with `--dataset.single_task='…'`; `lerobot-edit-dataset --operation.type=modify_tasks` "
-            "gives the task of these episodes a text",
+            f"task {', '.join(map(str, blank.values()))} has no text: a policy that reads it learns nothing "
+            "from it",
+            f"give it a text: `{command}`; record with `--dataset.single_task='…'`",
         )
     ]
 

@@ -242,6 +242,7 @@ class Link:
         answer = self._ask_for_answer()
         if not isinstance(answer, Welcome):
             raise LinkError(f"server {self._server.address} did not answer the join with a welcome")
+        answer.check_for(self._join)
         if self.welcome is not None and replace(answer, lease_s=self.welcome.lease_s) != self.welcome:
             raise LinkError(
                 f"server {self._server.address} came back with another policy or other features "

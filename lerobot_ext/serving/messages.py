@@ -9,7 +9,7 @@ Which gRPC call carries what: `SendPolicyInstructions` a `Join`, `Reset` or `Lea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -30,6 +30,8 @@ from lerobot_ext.serving.strict_json import Fields, PayloadError
 MAX_FRAMES: Final = 16
 MAX_CHUNK: Final = 4096
 MAX_TASK: Final = 4096
+MAX_SIDE: Final = 4096
+"""Pixels: a server may ask a client to scale a picture, but not to fill its memory with it."""
 _MAX_STEP: Final = 2**53
 _MAX_TIME: Final = 1e12
 ACTION: Final = "action"
@@ -229,6 +231,23 @@ class Welcome:
     def largest_observation(self) -> int:
         """Bytes of the largest observation message."""
         return min(largest_message(self.observation_specs()), MAX_MESSAGE)
+
+    def check_for(self, join: Join) -> None:
+        """Make sure that this is an answer to `join`: a client sends nothing it did not offer.
+
+        Raises:
+            PayloadError: It asks for other features or sizes, or announces other actions.
+        """
+        if self.action_names != join.action_names or self.jpeg != join.jpeg:
+            raise PayloadError("the welcome announces other actions or pictures than were asked for")
+        for name, feature in self.wanted.items():
+            offered = join.features.get(name)
+            if offered is not None and join.resize and offered.is_picture and max(feature.shape) <= MAX_SIDE:
+                offered = replace(offered, shape=(*feature.shape[:2], *offered.shape[2:]))
+            if feature != offered:
+                raise PayloadError(
+                    f"the welcome asks for {name!r} {list(feature.shape)}, which was not offered"
+                )
 
     def compresses(self, feature: Feature) -> bool:
         """Whether `feature` comes as JPEG."""

@@ -106,6 +106,9 @@ def to_frame(observation: Mapping[str, Any], wanted: Mapping[str, Feature]) -> d
     """
     frame: dict[str, Array] = {}
     for name, feature in wanted.items():
+        parts = [name.removeprefix(_IMAGES)] if feature.is_picture else feature.names
+        if missing := [part for part in parts if part not in observation]:
+            raise ValueError(f"the robot's observation lacks {', '.join(missing)}, which it promises")
         if not feature.is_picture:
             frame[name] = np.array([observation[key] for key in feature.names], dtype=np.float32)
             if not np.isfinite(frame[name]).all():

@@ -426,6 +426,28 @@ def test_a_second_client_is_refused_until_the_first_dies(serve, act_checkpoint, 
         refused(grpc.StatusCode.FAILED_PRECONDITION, "join again", first.ready)
 
 
+def test_of_many_clients_at_once_one_drives(serve, act_checkpoint, make_join, robot):
+    outcomes = []
+    with serve([act_checkpoint]) as (service, address):
+        start = threading.Barrier(6)
+
+        def attempt():
+            client = RawClient(address)
+            start.wait(30)
+            try:
+                outcomes.append(client.join(make_join(robot)).policy_type)
+            except grpc.RpcError as error:
+                outcomes.append(error.code())
+
+        threads = [threading.Thread(target=attempt) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sorted(map(str, outcomes)) == ["StatusCode.RESOURCE_EXHAUSTED"] * 5 + ["act"]
+    assert service.counts.sessions == 1
+
+
 def test_a_policy_is_loaded_once(serve, act_checkpoint, make_join, robot, host):
     with serve([act_checkpoint]) as (_, address):
         for _ in range(3):

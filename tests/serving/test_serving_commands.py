@@ -92,6 +92,7 @@ def test_wrong_options_of_the_server_are_named(refused, words, why):
         (["--chunk_size_threshold=1.5"], "`--chunk_size_threshold` 1.5"),
         (["--image_quality=101"], "`--image_quality` 101"),
         (["--rename-map=[1]", "--robot.type=x"], "must be a JSON object of names"),
+        (["--trace=nowhere/x.jsonl", "--robot.type=x"], "`--trace` nowhere/x.jsonl cannot be written"),
         (["--server=here", "--robot.type=x"], "'here' is no address"),
         (["--tls-ca=nowhere", "--robot.type=x"], "nowhere is no file"),
     ],
