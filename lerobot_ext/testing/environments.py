@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from email import message_from_string
 from email.message import Message
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -56,6 +57,11 @@ def run(*command: object, **options: object) -> str:
 def uv() -> str | None:
     """The `uv` command, if it is there: it builds and installs several times faster than pip."""
     return os.environ.get("UV") or shutil.which("uv")
+
+
+def can_install() -> bool:
+    """Whether there is a command that installs wheels into another environment."""
+    return uv() is not None or find_spec("pip") is not None
 
 
 def clean_variables() -> dict[str, str]:
