@@ -7,6 +7,7 @@ is the core's own: `doctor`, `check` and the trial of its patches.
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -208,8 +209,23 @@ def _from_check(inside: _Inside, plugin: str, rule_s: float) -> Iterator[Fact]:
     for checked in (report or {}).get("checks", ()):
         subject = f"{checked['kind']} {checked['choice']}"
         for outcome in checked["outcomes"]:
-            status = _OF_CHECK[outcome["status"]]
-            yield Fact(plugin, subject, outcome["rule"], status, outcome["found"], outcome["remedy"])
+            found, remedy = _judged(outcome)
+            yield Fact(plugin, subject, outcome["rule"], _OF_CHECK[outcome["status"]], found, remedy)
+
+
+def _judged(outcome: dict[str, Any]) -> tuple[str, str]:
+    """What was found and what to do; the plugin's author is not sent after what the kit itself lacks.
+
+    The kit imports from LeRobot too. Where that fails in its own code, its remedies are about something else.
+    """
+    frames = re.findall(r'File "([^"]+)", line', outcome["trace"])
+    mine = bool(frames) and f"lerobot_ext{os.sep}testing{os.sep}" in frames[-1]
+    if mine and re.match(r"(ImportError|ModuleNotFoundError): .*lerobot", outcome["found"]):
+        return (
+            f"the kit cannot try it with this LeRobot: {outcome['found']}",
+            "update lerobot_ext: its kit is made for another LeRobot",
+        )
+    return outcome["found"], outcome["remedy"]
 
 
 def _ran(origin: str, rule: str, report: Any, why: str) -> Fact:

@@ -21,6 +21,7 @@ def dataset(tmp_path_factory):
 def script():
     from lerobot.scripts import lerobot_train
 
+    loop.uninstall()  # a test before may have loaded all plugins
     yield lerobot_train
     loop.uninstall()
 

@@ -248,8 +248,8 @@ class DiscoveryContract(Contract):
         answer = json.loads(said)
         if answer["import_error"]:
             broken(f"before LeRobot: {answer['import_error']}")
-        if answer["registered"] != self._answer()["registered"]:
-            broken(f"imported before LeRobot it registers {answer['registered']}")
+        if answer["own"] != self._answer()["own"]:
+            broken(f"imported before LeRobot it registers {answer['own']}")
 
     @rule(
         remedy="install nothing outside the package's folder, and write nothing into it at run time",
