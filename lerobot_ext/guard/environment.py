@@ -2,16 +2,17 @@
 """Makes a virtual environment with another LeRobot: with uv where it is there, else with venv and pip."""
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.guard.plugins import Needs, pins
 from lerobot_ext.guard.target import Target
+from lerobot_ext.testing.contracts.discovery import wheel_of
+from lerobot_ext.testing.environments import CommandFailedError, uv
 
 _LIMIT_S: Final = 3600.0
 Watcher = Callable[[str], None]
@@ -26,7 +27,7 @@ class Installer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.uv = _find_uv()
+        self.uv = uv()
         scripts = "Scripts" if os.name == "nt" else "bin"
         self.python = folder / scripts / ("python.exe" if os.name == "nt" else "python")
 
@@ -39,24 +40,6 @@ class Installer:
         else:
             self._must("make an environment", sys.executable, "-m", "venv", str(self.folder))
 
-    def wheel(self, sources: Path, out: Path) -> Path:
-        """Build the wheel of a folder of sources.
-
-        Args:
-            sources (`Path`): The folder.
-            out (`Path`): Where the wheel goes; one that is there already is not mistaken for it.
-        """
-        mine = out / f"{len(list(out.iterdir())) if out.is_dir() else 0}"
-        task = f"build {sources.name}"
-        if self.uv:
-            words = [self.uv, "build", "-q", "--wheel", "--python", sys.executable, "--out-dir", str(mine)]
-            self._must(task, *words, str(sources))
-        else:
-            words = [str(self.python), "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(mine)]
-            self._must(task, *words, str(sources))
-        [wheel] = mine.glob("*.whl")
-        return wheel
-
     def install(self, *words: str) -> None:
         """Install; raises when it cannot."""
         self._must("install", *self._pip("install"), *words)
@@ -66,9 +49,10 @@ class Installer:
         return self._run(*self._pip("install"), *words).returncode == 0
 
     def _pip(self, action: str) -> list[str]:
+        # Bytecode is made of what is imported, at the first import: that is a tenth of what is installed.
         if self.uv:
-            return [self.uv, "pip", action, "-q", "--compile-bytecode", "--python", str(self.python)]
-        return [str(self.python), "-m", "pip", action, "-q"]
+            return [self.uv, "pip", action, "-q", "--no-compile-bytecode", "--python", str(self.python)]
+        return [str(self.python), "-m", "pip", action, "-q", "--no-compile"]
 
     def _must(self, task: str, *words: str) -> None:
         ran = self._run(*words)
@@ -117,7 +101,7 @@ def make_environment(folder: Path, target: Target, needs: Needs, watch: Watcher)
     installer.create()
     requirements = [target.requirement(needs.extras), *needs.others]
     pinned = folder / "as-here.txt"
-    pinned.write_text("\n".join(pins(source.name for source in needs.sources)) + "\n", encoding="utf-8")
+    pinned.write_text("\n".join(pins(needs.distributions)) + "\n", encoding="utf-8")
     watch(f"installing {target.requirement(set())}")
     notes = []
     if not installer.tries_to_install("--constraint", str(pinned), *requirements):
@@ -128,10 +112,12 @@ def make_environment(folder: Path, target: Target, needs: Needs, watch: Watcher)
         )
     watch("installing the plugins")
     wheels = folder / "wheels"
-    plugins = [
-        str(installer.wheel(source.folder, wheels)) if source.folder else source.requirement
-        for source in needs.sources
-    ]
+    wheels.mkdir()
+    try:
+        plugins = [str(wheel_of(name, wheels)) for name in needs.distributions]
+    except CommandFailedError as error:
+        said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+        raise CommandError(f"could not build the wheel of a plugin: {said}", "mend its build") from error
     installer.install("--no-deps", *plugins)
     return installer.python, notes
 
@@ -150,12 +136,3 @@ def window_notes(needs: Needs, installed: str) -> list[str]:
         for name, window in sorted(needs.windows.items())
         if not SpecifierSet(window).contains(installed, prereleases=True)
     ]
-
-
-def _find_uv() -> str | None:
-    """A uv that runs: a version manager's stand-in may be on the path without one."""
-    candidates: Sequence[str | None] = (os.environ.get("UV"), shutil.which("uv"))
-    for found in candidates:
-        if found and subprocess.run([found, "--version"], capture_output=True).returncode == 0:
-            return found
-    return None

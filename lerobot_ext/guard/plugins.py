@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What has to be installed beside another LeRobot: our plugins as they are here, and what they need."""
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -21,41 +17,19 @@ CORE: Final = "lerobot_ext"
 _KIT_EXTRAS: Final = frozenset({"training", "evaluation"})
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where to install one distribution from.
-
-    Args:
-        name (`str`): The distribution.
-        version (`str`): As it is installed here.
-        folder (`Path`, *optional*): Its sources, when it was installed from a folder.
-        url (`str`): Where it came from otherwise; empty for a package index.
-    """
-
-    name: str
-    version: str
-    folder: Path | None = None
-    url: str = ""
-
-    @property
-    def requirement(self) -> str:
-        """What to ask pip for; for one with a folder its wheel is built first."""
-        return f"{self.name} @ {self.url}" if self.url else f"{self.name}=={self.version}"
-
-
 @dataclass
 class Needs:
     """What goes into the environment.
 
     Args:
-        sources (`list[Source]`): The core and the plugins; installed without their requirements, since those
-            say which LeRobot they want.
+        distributions (`list[str]`): The core and the plugins; installed without their requirements, since
+            those say which LeRobot they want.
         extras (`set[str]`): Extras of LeRobot that they ask for.
         others (`list[str]`): Their other requirements.
         windows (`dict[str, str]`): LeRobot versions that each asks for, by name; not heeded.
     """
 
-    sources: list[Source] = field(default_factory=list)
+    distributions: list[str] = field(default_factory=list)
     extras: set[str] = field(default_factory=set)
     others: list[str] = field(default_factory=list)
     windows: dict[str, str] = field(default_factory=dict)
@@ -101,7 +75,7 @@ def needs_of(plugins: Iterable[str]) -> Needs:
             continue
         seen.add(canonicalize_name(name))
         distribution = metadata.distribution(name)
-        needs.sources.append(_source(distribution))
+        needs.distributions.append(distribution.name)
         for requirement in _requirements(distribution):
             key = canonicalize_name(requirement.name)
             if key == "lerobot":
@@ -142,27 +116,3 @@ def _requirements(distribution: metadata.Distribution) -> Iterator[Requirement]:
             continue
         if requirement.marker is None or any(requirement.marker.evaluate({"extra": e}) for e in extras):
             yield requirement
-
-
-def _source(distribution: metadata.Distribution) -> Source:
-    """Where one distribution was installed from."""
-    made = Source(distribution.name, distribution.version)
-    try:
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    except json.JSONDecodeError:
-        return made
-    url = str(origin.get("url", ""))
-    if not url:
-        return made
-    if "dir_info" in origin:
-        folder = Path(url2pathname(unquote(urlsplit(url).path)))
-        if not folder.is_dir():
-            raise CommandError(
-                f"{made.name} was installed from {folder}, which is gone", "install it again from where it is"
-            )
-        return Source(made.name, made.version, folder=folder)
-    version_control = origin.get("vcs_info", {})
-    if version_control:
-        commit = version_control.get("commit_id", "")
-        url = f"{version_control.get('vcs', 'git')}+{url}" + (f"@{commit}" if commit else "")
-    return Source(made.name, made.version, url=url)

@@ -6,6 +6,7 @@ test itself, through a folder of links to its site-packages: nothing is download
 """
 
 import base64
+import functools
 import hashlib
 import json
 import os
@@ -54,9 +55,16 @@ def run(*command: object, **options: object) -> str:
     return str(ran.stdout)
 
 
+@functools.cache
 def uv() -> str | None:
-    """The `uv` command, if it is there: it builds and installs several times faster than pip."""
-    return os.environ.get("UV") or shutil.which("uv")
+    """The `uv` command, if it is there: it builds and installs several times faster than pip.
+
+    It is tried: a version manager may put a stand-in on the path that only says where to get it.
+    """
+    for found in (os.environ.get("UV"), shutil.which("uv")):
+        if found and subprocess.run([found, "--version"], capture_output=True).returncode == 0:
+            return found
+    return None
 
 
 def can_install() -> bool:
@@ -83,9 +91,9 @@ def build_wheel(project: Path, out: Path) -> Path:
     """
     before = set(out.glob("*.whl"))
     if uv():
-        run(uv(), "build", "--wheel", "--out-dir", out, project)
+        run(uv(), "build", "--wheel", "--python", sys.executable, "--out-dir", out, project)
     else:
-        run(sys.executable, "-m", "build", "--wheel", "--outdir", out, project)
+        run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", out, project)
     [wheel] = set(out.glob("*.whl")) - before
     return wheel
 

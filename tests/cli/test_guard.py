@@ -3,71 +3,58 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from overlay import add_changed_lerobot, make_overlay
+from changed_lerobot import put_changed_lerobot
 
 from lerobot_ext.cli.main import main
+from lerobot_ext.testing.contracts.discovery import wheel_of
+from lerobot_ext.testing.environments import Environment, clean_variables, uv
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
-OUR_PLUGINS = ("lerobot_env_", "lerobot_policy_", "lerobot_robot_", "_lerobot_")
+OURS = ("lerobot_ext", "lerobot_env_koch", "lerobot_policy_hierarchical_diffusion", "lerobot_robot_koch")
+CHANGES = {
+    # A new duty of every robot, and a function of which we wrap the parameters by name.
+    "robots/robot.py": (
+        "    @abc.abstractmethod\n    def disconnect(self)",
+        "    @abc.abstractmethod\n    def stop(self) -> None: ...\n\n"
+        "    @abc.abstractmethod\n    def disconnect(self)",
+    ),
+    "datasets/factory.py": (
+        "def resolve_delta_timestamps(\n    cfg: PreTrainedConfig",
+        "def resolve_delta_timestamps(\n    policy_config: PreTrainedConfig",
+    ),
+}
 
 
-def guard(python: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    unwanted = ("PYTHONPATH", "VIRTUAL_ENV")
-    env = {key: value for key, value in os.environ.items() if key not in unwanted}
-    env |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [python, "-m", "lerobot_ext.cli.main", "guard", *words]
-    return subprocess.run(
-        command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=800
-    )
+@pytest.fixture
+def wheels(tmp_path) -> list[Path]:
+    """Of the core, and of a new robot."""
+    assert main(["new", "robot", "ant", "--dir", str(tmp_path)]) == 0
+    return [wheel_of("lerobot_ext", tmp_path), wheel_of(tmp_path / "lerobot_robot_ant", tmp_path)]
 
 
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory) -> Path:
-    """The wheel of a new robot, as a folder to import from."""
-    folder = tmp_path_factory.mktemp("plugin")
-    assert main(["new", "robot", "ant", "--dir", str(folder)]) == 0
-    uv = os.environ.get("UV") or shutil.which("uv")
-    words = [uv, "build", "--wheel", "--python", sys.executable, "--out-dir"] if uv else []
-    words = words or [sys.executable, "-m", "build", "--wheel", "--outdir"]
-    subprocess.run([*words, folder, folder / "lerobot_robot_ant"], check=True, capture_output=True)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        wheel.extractall(folder / "site")
-    return folder / "site"
-
-
-def test_a_newer_lerobot_that_changed_is_told_by_what_it_breaks(plugin, tmp_path):
-    today, _ = make_overlay(tmp_path / "today", without=OUR_PLUGINS, paths=[ROOT, plugin])
-    newer, links = make_overlay(
-        tmp_path / "newer", without=(*OUR_PLUGINS, "lerobot-", "lerobot."), paths=[ROOT, plugin]
-    )
-    (links / "lerobot").unlink()
-    add_changed_lerobot(
-        links,
-        "0.7.0",
-        {
-            # A new duty of every robot, and a function of which we wrap the parameters by name.
-            "robots/robot.py": (
-                "    @abc.abstractmethod\n    def disconnect(self)",
-                "    @abc.abstractmethod\n    def stop(self) -> None: ...\n\n"
-                "    @abc.abstractmethod\n    def disconnect(self)",
-            ),
-            "datasets/factory.py": (
-                "def resolve_delta_timestamps(\n    cfg: PreTrainedConfig",
-                "def resolve_delta_timestamps(\n    policy_config: PreTrainedConfig",
-            ),
-        },
-    )
+def test_a_newer_lerobot_that_changed_is_told_by_what_it_breaks(wheels, tmp_path):
+    today = Environment(tmp_path / "today", OURS)
+    newer = Environment(tmp_path / "newer", (*OURS, "lerobot"))
+    put_changed_lerobot(newer.site, "0.7.0", CHANGES)
+    for environment in (today, newer):
+        environment.install(*wheels)
     file = tmp_path / "report.md"
-    ran = guard(today, "lerobot_robot_ant", "--python", str(newer), "--json", "--report", str(file))
+    words = ["-m", "lerobot_ext.cli.main", "guard", "lerobot_robot_ant", "--json"]
+    ran = subprocess.run(
+        [today.python, *words, "--python", newer.python, "--report", file],
+        env=clean_variables(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
     assert ran.returncode == 1, ran.stderr[-3000:]
     report = json.loads(ran.stdout)
     broke = {(change["subject"], change["rule"]): change["found"] for change in report["broke"]}
@@ -86,10 +73,8 @@ def test_a_newer_lerobot_that_changed_is_told_by_what_it_breaks(plugin, tmp_path
 
 
 def test_the_lerobot_of_today_breaks_nothing(tmp_path):
-    if not (os.environ.get("UV") or shutil.which("uv")):
+    if uv() is None:
         pytest.skip("without uv's cache everything would be downloaded again")
-    from importlib import metadata
-
     version = metadata.version("lerobot")
     environment = {**os.environ, "UV_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [Path(sys.executable).parent / "lerobot-ext", "guard", "lerobot_robot_koch"]

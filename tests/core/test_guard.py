@@ -87,8 +87,7 @@ def test_any_text_gives_a_requirement_or_one_clear_line(text):
 
 def test_the_core_and_required_plugins_come_along_and_lerobot_is_told_from_the_rest():
     needs = needs_of(["lerobot_env_koch"])
-    assert [source.name for source in needs.sources] == ["lerobot_ext", "lerobot_env_koch"]
-    assert all(source.folder is not None for source in needs.sources), "installed from folders here"
+    assert needs.distributions == ["lerobot_ext", "lerobot_env_koch"]
     assert {"dataset", "training", "evaluation"} <= needs.extras
     names = {Requirement(line).name for line in needs.others}
     assert {"mujoco", "pyzmq", "rich", "pytest"} <= names
@@ -204,6 +203,27 @@ def test_what_another_python_says_is_read_or_the_reason_told(code, report, why, 
         report,
         why,
     )
+
+
+def test_that_a_plugins_own_window_is_passed_is_no_finding(tmp_path):
+    from lerobot_ext.guard import facts
+    from lerobot_ext.testing.contracts.discovery import DiscoveryContract
+
+    known = {rule.name for rule in DiscoveryContract.rules()}
+    assert set(facts._EXPECTED_RULES) <= known, "renamed in the kit"
+
+    class Answering:
+        def run(self, *words, limit_s):
+            rules = ["distribution/lerobot-is-required", "distribution/wheel-builds"]
+            values = {"status": "failed", "found": "it wants lerobot <0.7", "remedy": "", "trace": ""}
+            outcomes = [{"rule": rule, **values} for rule in rules]
+            return {"checks": [{"kind": "distribution", "choice": "a", "outcomes": outcomes}]}, ""
+
+    found = list(facts._from_check(Answering(), "a", 1.0))
+    assert [(fact.rule, fact.status) for fact in found] == [
+        ("can-be-checked", "holds"),
+        ("distribution/wheel-builds", "broken"),
+    ]
 
 
 TRACE = 'Traceback (most recent call last):\n  File "{}", line 3, in test\n    from lerobot.a import b\n{}'

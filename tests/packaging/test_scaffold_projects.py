@@ -7,7 +7,6 @@ environment. So nothing is downloaded, and no other test sees them.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +17,7 @@ from typing import Final
 import pytest
 
 from lerobot_ext.cli.main import main
+from lerobot_ext.testing.environments import build_wheel, uv
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("scaffold")]
 
@@ -63,20 +63,6 @@ for part in (BrightIdeaPolicy(config), before, after):
 """
 
 
-def kit_is_whole() -> bool:
-    """Whether all contracts exist that the projects inherit; the last ones are being written."""
-    import lerobot_ext.testing
-
-    return hasattr(lerobot_ext.testing, "DiscoveryContract")
-
-
-needs_the_kit = pytest.mark.skipif(not kit_is_whole(), reason="DiscoveryContract does not exist yet")
-
-
-def uv() -> str | None:
-    return os.environ.get("UV") or shutil.which("uv")
-
-
 def run(*words: object, timeout: float = 300, **options) -> str:
     """Run a command; all it printed, or a failure that shows it."""
     ran = subprocess.run(
@@ -107,12 +93,7 @@ def projects(tmp_path_factory) -> dict[str, Path]:
 def wheels(projects, tmp_path_factory) -> list[Path]:
     """The wheel of each project."""
     out = tmp_path_factory.mktemp("wheels")
-    for project in projects.values():
-        if uv():
-            run(uv(), "build", "--wheel", "--python", sys.executable, "--out-dir", out, project)
-        else:
-            run(sys.executable, "-m", "build", "--wheel", "--outdir", out, project)
-    return sorted(out.glob("*.whl"))
+    return sorted(build_wheel(project, out) for project in projects.values())
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +123,6 @@ def test_all_kinds_build_and_are_discovered(environment, wheels):
         assert rows[name]["status"] == "ok"
 
 
-@needs_the_kit
 @pytest.mark.parametrize("kind", NAMES)
 def test_the_kit_and_the_projects_own_tests_pass(kind, projects, environment):
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -153,7 +133,6 @@ def test_the_kit_and_the_projects_own_tests_pass(kind, projects, environment):
     assert "xfailed" not in said
 
 
-@needs_the_kit
 def test_the_linters_of_each_project_are_content(projects, tmp_path, environment):
     for project in projects.values():
         run(BIN / "ruff", "check", "--no-cache", ".", cwd=project)
