@@ -121,6 +121,16 @@ def test_an_observer_that_fails_is_named_once_and_costs_nothing(
     ]
 
 
+def test_a_file_of_somebody_elses_is_kept_and_the_training_goes_on(script, tmp_path, caplog):
+    (tmp_path / "metrics.csv").write_text("name,price\n")
+    loop.observe(record.CsvRecorder(), script)
+    loop._tell("started", loop.TrainingRun(tmp_path, 0, 10, True, None))
+    loop._tell("logged", loop.TrainingRun(tmp_path, 0, 10, True, None), 1, {"loss": 1.0})
+    assert (tmp_path / "metrics.csv").read_text() == "name,price\n"
+    assert "is no metrics.csv" in caplog.text
+    assert "move it away" in caplog.text
+
+
 def test_another_lerobot_is_left_alone(script, monkeypatch, caplog):
     monkeypatch.setattr(loop, "inside_tested_window", lambda: False)
     stock = script.MetricsTracker
