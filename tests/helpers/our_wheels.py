@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 CORE = "lerobot_ext"
 FOLDERS = {
     CORE: ".",
+    "lerobot_camera_pyav": "robots/lerobot_camera_pyav",
     "lerobot_env_koch": "robots/lerobot_env_koch",
     "lerobot_robot_koch": "robots/lerobot_robot_koch",
     "lerobot_policy_hierarchical_diffusion": "policies/lerobot_policy_hierarchical_diffusion",

@@ -47,6 +47,11 @@ class OurPlugin(DiscoveryContract):
         return made
 
 
+class TestCameraPyav(OurPlugin):
+    distribution = "lerobot_camera_pyav"
+    registers = frozenset({"camera pyav"})
+
+
 class TestEnvKoch(OurPlugin):
     distribution = "lerobot_env_koch"
     registers = frozenset({"env koch"})
