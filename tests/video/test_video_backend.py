@@ -115,6 +115,19 @@ def test_a_dataset_brings_ours_to_a_process_that_knows_nothing_of_it(root, insta
     )
     ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=200)
     assert ran.stdout.split() == ["lerobot_camera_pyav.backend", "3"], ran.stderr
+    assert "could not register" not in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_script_that_imports_ours_before_lerobot_has_everything():
+    code = (
+        "from lerobot_camera_pyav import backend;"
+        "from lerobot.datasets import streaming_dataset as s, video_utils as v;"
+        "print(v.decode_video_frames_pyav.__module__, s.decode_video_frames_torchcodec.__module__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert ran.stdout.split() == ["lerobot_camera_pyav.backend"] * 2, ran.stderr
+    assert "could not register" not in ran.stderr
 
 
 def test_a_damaged_file_is_named_with_its_episode_and_frame(root, installed, tmp_path):
