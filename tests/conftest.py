@@ -8,9 +8,11 @@ import pytest
 # One virtual bench at a time: each paces itself in real time, and two would hold each other up.
 BENCH = (
     "tests/robot/",
+    "tests/cli/test_async_inference_cli.py",
     "tests/cli/test_koch_cli.py",
     "tests/cli/test_koch_endings.py",
     "tests/cli/test_quickstart_cli.py",
+    "tests/packaging/test_round_trip.py",
 )
 
 

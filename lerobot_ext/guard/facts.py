@@ -7,6 +7,7 @@ is the core's own: `doctor`, `check` and the trial of its patches.
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -127,8 +128,15 @@ class _Inside:
         try:
             return json.loads(ran.stdout[max(0, _start_of_json(ran.stdout)) :]), ""
         except ValueError:
-            said = [line.strip() for line in ran.stderr.strip().splitlines() if line.strip()]
-            return None, f"it ended with status {ran.returncode}" + (f": {said[-1][:400]}" if said else "")
+            return None, f"it ended with status {ran.returncode}" + _reason(ran.stderr)
+
+
+def _reason(said: str) -> str:
+    """Why a command failed, from its stderr: our commands have one line for it, others say it last."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    ours = [line for line in lines if line.startswith("lerobot-ext: ")]
+    chosen = (ours or lines)[-1:]
+    return f": {chosen[0].removeprefix('lerobot-ext: ')[:400]}" if chosen else ""
 
 
 def _start_of_json(text: str) -> int:
@@ -201,8 +209,23 @@ def _from_check(inside: _Inside, plugin: str, rule_s: float) -> Iterator[Fact]:
     for checked in (report or {}).get("checks", ()):
         subject = f"{checked['kind']} {checked['choice']}"
         for outcome in checked["outcomes"]:
-            status = _OF_CHECK[outcome["status"]]
-            yield Fact(plugin, subject, outcome["rule"], status, outcome["found"], outcome["remedy"])
+            found, remedy = _judged(outcome)
+            yield Fact(plugin, subject, outcome["rule"], _OF_CHECK[outcome["status"]], found, remedy)
+
+
+def _judged(outcome: dict[str, Any]) -> tuple[str, str]:
+    """What was found and what to do; the plugin's author is not sent after what the kit itself lacks.
+
+    The kit imports from LeRobot too. Where that fails in its own code, its remedies are about something else.
+    """
+    frames = re.findall(r'File "([^"]+)", line', outcome["trace"])
+    mine = bool(frames) and f"lerobot_ext{os.sep}testing{os.sep}" in frames[-1]
+    if mine and re.match(r"(ImportError|ModuleNotFoundError): .*lerobot", outcome["found"]):
+        return (
+            f"the kit cannot try it with this LeRobot: {outcome['found']}",
+            "update lerobot_ext: its kit is made for another LeRobot",
+        )
+    return outcome["found"], outcome["remedy"]
 
 
 def _ran(origin: str, rule: str, report: Any, why: str) -> Fact:

@@ -175,7 +175,8 @@ def run_commands(config: dict[str, Any], needs: Requirements, path: str) -> list
 
 def _run_section(config: dict[str, Any], needs: Requirements, repo_id: str) -> str:
     rollout, evaluate = run_commands(config, needs, repo_id)
-    text = f"## Run\n\nOn the robot:\n\n```bash\n{rollout}\n```\n\nIn simulation:\n\n```bash\n{evaluate}\n```"
+    text = "## Run\n\nThe robot or environment has to give the input features listed below. "
+    text += f"On the robot:\n\n```bash\n{rollout}\n```\n\nIn simulation:\n\n```bash\n{evaluate}\n```"
     packages = needs.training.get("environment", {}).get("packages", [])
     names = [f"`{entry['name']}=={entry['version']}`" for entry in packages if entry.get("name") != "lerobot"]
     if names:

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a training run says while it runs: losses at each log step, and evaluations in the environment.
 
-`lerobot-train` prints its figures and keeps none of them. It logs its `MetricsTracker` object, not a text, so
-a logging handler reads the exact numbers; nothing is parsed and nothing of LeRobot's is replaced for it.
+`lerobot-train` prints its figures and keeps none of them. The observer of its loop (`training/loop.py`)
+tells the exact numbers; nothing is parsed.
 """
 
-import logging
 import math
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 MAX_POINTS = 1000
@@ -124,25 +121,6 @@ class TrainingHistory:
         return history
 
 
-class LossListener(logging.Handler):
-    """Notes the loss of every `MetricsTracker` that is logged.
-
-    Args:
-        history (`TrainingHistory`): Where to.
-    """
-
-    def __init__(self, history: TrainingHistory) -> None:
-        super().__init__(level=logging.INFO)
-        self.history = history
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Look at one record; one that is no tracker, or has no loss, is none of ours."""
-        tracker = record.msg
-        metrics, steps = getattr(tracker, "metrics", None), getattr(tracker, "steps", None)
-        if isinstance(metrics, dict) and "loss" in metrics and isinstance(steps, int):
-            self.history.add_loss(steps, float(metrics["loss"].avg))
-
-
 def evaluations_of(info: dict[str, Any], step: int | None = None) -> list[Evaluation]:
     """The evaluations in LeRobot's result of `eval_policy_all`, which is also what `eval_info.json` holds.
 
@@ -164,12 +142,6 @@ def evaluations_of(info: dict[str, Any], step: int | None = None) -> list[Evalua
     if not any(found.values()):
         raise ValueError("it holds no episode; run lerobot-eval with --eval.n_episodes above 0")
     return [_evaluation(name, episodes, step) for name, episodes in found.items() if episodes]
-
-
-def step_of_videos(folder: Path | None) -> int | None:
-    """The step that `lerobot-train` wrote into the name of an evaluation's folder of videos."""
-    match = re.fullmatch(r"videos_step_(\d+)", folder.name) if folder is not None else None
-    return int(match[1]) if match else None
 
 
 def _evaluation(name: str, episodes: list[tuple[bool, float]], step: int | None) -> Evaluation:

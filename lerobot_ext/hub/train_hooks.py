@@ -4,8 +4,8 @@
 Stock pushes a policy in three commits (policy with card, preprocessor, postprocessor) and the card names no
 package. Here:
 
-- the functions that the script calls are wrapped, to know the processors, to note losses and evaluations, and
-  to leave `lerobot_ext.json` beside each saved policy;
+- the functions that the script calls are wrapped, to know the processors and to leave `lerobot_ext.json`
+  beside each saved policy; losses and evaluations come from the one observer of the loop, `training/loop.py`;
 - `PreTrainedPolicy.push_model_to_hub` still saves the policy its own way (PEFT and FSDP too). Its upload gets
   the processors, `lerobot_ext.json`, our card and the picture added and becomes one commit;
 - the two pushes that follow find their files in that commit and do nothing. If a file differs, they are
@@ -21,7 +21,7 @@ import inspect
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +36,9 @@ from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_versio
 from lerobot_ext.hub import checkpoint, requirements
 from lerobot_ext.hub.card import add_requirements
 from lerobot_ext.hub.describe import describe
-from lerobot_ext.hub.history import LossListener, TrainingHistory, evaluations_of, step_of_videos
+from lerobot_ext.hub.history import TrainingHistory, evaluations_of
 from lerobot_ext.hub.push import PushError, open_repository, push_files
+from lerobot_ext.training import loop
 
 MESSAGE = "Upload policy, processors, requirements and card"
 
@@ -59,8 +60,26 @@ class _Run:
     history: TrainingHistory = field(default_factory=TrainingHistory)
 
 
+class _Noter(loop.LoopObserver):
+    """Notes losses and evaluations for the card."""
+
+    def logged(self, run: loop.TrainingRun, step: int, metrics: Mapping[str, float]) -> None:
+        """Note the loss."""
+        if _run is not None and "loss" in metrics:
+            _run.history.add_loss(step, float(metrics["loss"]))
+
+    def evaluated(self, run: loop.TrainingRun, step: int, info: Mapping[str, Any]) -> None:
+        """Note the episodes."""
+        if _run is None:
+            return
+        try:
+            _run.history.add_evaluations(evaluations_of(dict(info), step))
+        except ValueError as error:
+            logger.warning("lerobot_ext: an evaluation will not be in the model card: %s", error)
+
+
 _run: _Run | None = None
-_listener: LossListener | None = None
+_noter = _Noter()
 _script: ModuleType | None = None
 _stock: dict[str, Any] = {}
 
@@ -85,6 +104,7 @@ def install(script: ModuleType) -> bool:
         )
         return False
     _script = script
+    loop.observe(_noter, script)
     for name, hook in _FUNCTIONS.items():
         _stock[name] = getattr(script, name)
         setattr(script, name, functools.wraps(_stock[name])(hook))
@@ -95,40 +115,22 @@ def install(script: ModuleType) -> bool:
 
 def uninstall() -> None:
     """Give LeRobot its own code back."""
-    global _run, _script, _listener
+    global _run, _script
     for name in _FUNCTIONS if _stock else ():
         setattr(_script, name, _stock[name])
     if _stock:
         PreTrainedPolicy.push_model_to_hub = _stock["push_model_to_hub"]
-    if _listener is not None:
-        logging.getLogger().removeHandler(_listener)
+    loop.forget(_noter)
     _stock.clear()
-    _run = _script = _listener = None
+    _run = _script = None
 
 
 def _make_pre_post_processors(*words: Any, **named: Any) -> tuple[Any, Any]:
-    """Stock's, with its result kept: a push has to find the processors. Logging is set up by now."""
-    global _run, _listener
+    """Stock's, with its result kept: a push has to find the processors."""
+    global _run
     pipelines = _stock["make_pre_post_processors"](*words, **named)
     _run = _Run(list(pipelines), str(named.get("pretrained_path") or ""))
-    root = logging.getLogger()
-    if _listener is not None:
-        root.removeHandler(_listener)
-    _listener = LossListener(_run.history)
-    root.addHandler(_listener)
     return pipelines  # type: ignore[no-any-return]
-
-
-def _eval_policy_all(*words: Any, **named: Any) -> Any:
-    """Stock's, with its result noted."""
-    result = _stock["eval_policy_all"](*words, **named)
-    if _run is not None:
-        try:
-            step = step_of_videos(named.get("videos_dir"))
-            _run.history.add_evaluations(evaluations_of(result, step))
-        except ValueError as error:
-            logger.warning("lerobot_ext: an evaluation will not be in the model card: %s", error)
-    return result
 
 
 def _save_checkpoint(*words: Any, **named: Any) -> None:
@@ -164,7 +166,6 @@ def _push_model_to_hub(self: PreTrainedPolicy, *words: Any, **named: Any) -> Any
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "make_pre_post_processors": _make_pre_post_processors,
-    "eval_policy_all": _eval_policy_all,
     "save_checkpoint": _save_checkpoint,
 }
 

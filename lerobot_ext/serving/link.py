@@ -134,6 +134,7 @@ class Link:
         self._wants_reset = False
         self._connected = False
         self._closing = False
+        self._ahead: object = None
         self._alive_at = time.monotonic()
         self._signalled_at = time.monotonic()
         self._changed = threading.Condition()
@@ -241,6 +242,7 @@ class Link:
         answer = self._ask_for_answer()
         if not isinstance(answer, Welcome):
             raise LinkError(f"server {self._server.address} did not answer the join with a welcome")
+        answer.check_for(self._join)
         if self.welcome is not None and replace(answer, lease_s=self.welcome.lease_s) != self.welcome:
             raise LinkError(
                 f"server {self._server.address} came back with another policy or other features "
@@ -263,13 +265,18 @@ class Link:
                 raise
             ahead = dict(error.trailing_metadata() or ()).get(_AHEAD_KEY)
             if ahead is None and self.welcome is None:
-                raise LinkError(f"server {self._server.address} is taken: {error.details()}") from None
+                raise LinkError(
+                    f"server {self._server.address} is taken: {_plain(error.details())}"
+                ) from None
             if ahead is None:
                 raise
             self._alive_at = time.monotonic()
-            self._say(
-                f"waiting for {self._server.address}: {ahead} more before this client; {error.details()}"
-            )
+            if ahead != self._ahead:
+                self._say(
+                    f"waiting for {self._server.address}: {_plain(ahead)} more before this client; "
+                    f"{_plain(error.details())}"
+                )
+                self._ahead = ahead
             return False
         return True
 
@@ -366,7 +373,7 @@ class Link:
         Raises:
             LinkError: It does.
         """
-        code, details = error.code(), error.details() or ""
+        code, details = error.code(), _plain(error.details())
         if code in _FATAL:
             raise LinkError(f"server {self._server.address} refuses: {details}") from None
         gone_s = time.monotonic() - self._alive_at
@@ -419,6 +426,11 @@ class Link:
     def _metadata(self) -> list[tuple[str, str]]:
         made = [(SESSION_KEY, self._session)]
         return [*made, self._server.token.metadata] if self._server.token is not None else made
+
+
+def _plain(text: object) -> str:
+    """What a server says, without what could play tricks on a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text or ""))[:1000]
 
 
 def _as_iterator(pieces: Any) -> Iterator[Any]:

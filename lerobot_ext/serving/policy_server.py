@@ -64,7 +64,10 @@ class _Session:
         self.name = name
         self.join = join
         self.policy = policy
-        self._greeting: bytes | None = policy.welcome.encode()
+        try:
+            self._greeting: bytes | None = policy.welcome.encode()
+        except ValueError as error:
+            raise PayloadError(f"the robot's features do not fit into a welcome: {error}") from None
         self._newest: Observation | None = None
         self._last_call = 0
         self._arrived = threading.Condition()

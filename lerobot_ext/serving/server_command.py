@@ -90,6 +90,9 @@ def _run(args: Namespace) -> int:
     token = read_token(args.token_file)
     check_exposure(args.host, token, tls=args.tls_cert is not None, insecure_network=args.insecure_network)
     allowed = _allowed(args)
+    if args.ready_file is not None:
+        # One that was killed leaves its file behind, and who waits for ours must not find that.
+        args.ready_file.unlink(missing_ok=True)
 
     from lerobot_ext.cli.look import console
 
@@ -198,6 +201,8 @@ def _announce(args: Namespace, allowed: "AllowList", port: int, *, has_token: bo
 
 def _watch(service: "PolicyService", stop: threading.Event, duration_s: float | None) -> None:
     """Show what goes on until the end; a file gets no status line."""
+    from rich.text import Text
+
     from lerobot_ext.cli.look import console
 
     end = time.monotonic() + duration_s if duration_s else None
@@ -207,7 +212,8 @@ def _watch(service: "PolicyService", stop: threading.Event, duration_s: float | 
             if end is not None and time.monotonic() >= end:
                 return
             if out.is_terminal:
-                status.update(_status(service))
+                # Text, not markup: the client chose some of these words.
+                status.update(Text(_status(service)))
 
 
 def _status(service: "PolicyService") -> str:

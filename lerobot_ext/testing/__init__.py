@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     # So that a plugin's own mypy can check the class that inherits one.
     from .contract import known_failure as known_failure
     from .contracts.camera import CameraContract as CameraContract
+    from .contracts.discovery import DiscoveryContract as DiscoveryContract
     from .contracts.env import EnvContract as EnvContract
     from .contracts.policy import PolicyContract as PolicyContract
     from .contracts.processor_step import ProcessorStepContract as ProcessorStepContract
@@ -20,6 +21,7 @@ __getattr__ = lazy_attributes(
     __name__,
     {
         "CameraContract": "contracts.camera",
+        "DiscoveryContract": "contracts.discovery",
         "EnvContract": "contracts.env",
         "PolicyContract": "contracts.policy",
         "ProcessorStepContract": "contracts.processor_step",

@@ -57,7 +57,8 @@ class ConfigFactory:
             raise CommandError(
                 f"`{self.name}` cannot be made: {describe_error(error)}"
                 + (f" ({describe_error(cause)})" if cause is not error else ""),
-                f"give values with `--set field=value`; {self.name} has the fields {known}",
+                "".join(f"give `{name}` with `--set {name}=…`; " for name in self.placeholders)
+                + f"{self.name} has the fields {known}",
             ) from error
 
 

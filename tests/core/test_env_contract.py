@@ -6,7 +6,8 @@ import multiprocessing
 import gymnasium as gym
 import numpy as np
 import pytest
-from broken_plugins import broken_configs, failures, rule_names
+from broken_plugins import broken_configs, failures, rule_names, variant
+from broken_plugins import with_config as config_variant
 from lerobot.configs import FeatureType, PolicyFeature
 from toy_env import ToyEnv, ToyEnvConfig
 
@@ -22,6 +23,14 @@ class Healthy(EnvContract):
 
     def bad_settings(self):
         return {"speed": 0}
+
+
+class NeedsMore(ToyEnv):
+    def __init__(self, render_mode="rgb_array"):
+        import simulator_that_is_not_there  # noqa: F401
+
+
+gym.register("toy_env/NeedsMore-v0", entry_point=NeedsMore)
 
 
 def with_config(**fields):
@@ -42,6 +51,10 @@ def init(**attributes):
         vars(self).update(attributes)
 
     return __init__
+
+
+def only_one(self, n_envs, use_async_envs=False):
+    return ToyEnvConfig.create_envs(self, 1, use_async_envs)
 
 
 def no_task(self, render_mode="rgb_array"):
@@ -100,7 +113,8 @@ FEATURES = ToyEnvConfig().features
 STATE = PolicyFeature(FeatureType.ENV, (3,))
 BROKEN = {
     "features-are-mapped": with_config(features_map={"action": "action", "agent_pos": "state"}),
-    "makes-a-vector-env": with_config(gym_id="toy_env/Nowhere-v0"),
+    "requirements-are-installed": with_config(gym_id="toy_env/NeedsMore-v0"),
+    "makes-a-vector-env": config_variant(Healthy, variant(ToyEnvConfig, "Lonely", create_envs=only_one)),
     "resets-as-lerobot-resets": broken(reset=lambda self, *, seed=None: ToyEnv.reset(self, seed=seed)),
     "passes-the-checker-of-gymnasium": broken(
         observe=lambda self: {"agent_pos": self.place.astype(np.float64)}

@@ -15,7 +15,7 @@ from lerobot_ext.cli.command import CommandError
 from lerobot_ext.cli.main import main
 from lerobot_ext.guard.compare import compare, summary
 from lerobot_ext.guard.environment import window_notes
-from lerobot_ext.guard.facts import Fact, Findings, _Inside
+from lerobot_ext.guard.facts import Fact, Findings, _Inside, _judged
 from lerobot_ext.guard.plugins import Needs, installed_plugins, needs_of, pins
 from lerobot_ext.guard.report import Report, as_json, as_markdown
 from lerobot_ext.guard.target import parse_target
@@ -190,6 +190,11 @@ def test_the_markdown_report_keeps_its_tables_whole():
         ("print('chatter'); print('[1]')", [1], ""),
         ("import json; print('chatter {'); print(json.dumps({'a': [1]}, indent=2))", {"a": [1]}, ""),
         ("import sys; sys.exit('no such thing')", None, "it ended with status 1: no such thing"),
+        (
+            "import sys; sys.exit('chatter\\nlerobot-ext: it is not here\\n  remedy: get it')",
+            None,
+            "it ended with status 1: it is not here",
+        ),
         ("print('no json')", None, "it ended with status 0"),
         ("import time; time.sleep(60)", None, "it did not end within 1 s"),
     ],
@@ -199,6 +204,35 @@ def test_what_another_python_says_is_read_or_the_reason_told(code, report, why, 
         report,
         why,
     )
+
+
+TRACE = 'Traceback (most recent call last):\n  File "{}", line 3, in test\n    from lerobot.a import b\n{}'
+
+
+@pytest.mark.parametrize(
+    ("file", "found", "blames_the_kit"),
+    [
+        (
+            "/site/lerobot_ext/testing/contracts/env.py",
+            "ImportError: cannot import name 'b' from 'lerobot.a'",
+            True,
+        ),
+        (
+            "/site/lerobot_ext/testing/contracts/env.py",
+            "ModuleNotFoundError: No module named 'lerobot.a'",
+            True,
+        ),
+        ("/site/lerobot_robot_ant/ant.py", "ModuleNotFoundError: No module named 'lerobot.a'", False),
+        ("/site/lerobot_ext/testing/contracts/env.py", "TypeError: Ant.reset() takes 1 argument", False),
+        ("/site/lerobot_ext/testing/contracts/env.py", "ModuleNotFoundError: No module named 'spoon'", False),
+    ],
+)
+def test_what_the_kit_itself_lacks_is_not_laid_at_the_plugins_door(file, found, blames_the_kit):
+    outcome = {"trace": TRACE.format(file, found), "found": found, "remedy": "mend your plugin"}
+    told, remedy = _judged(outcome)
+    assert found in told
+    assert (remedy == "mend your plugin") is not blames_the_kit
+    assert told.startswith("the kit cannot try it") == blames_the_kit
 
 
 # --- The command line

@@ -2,8 +2,6 @@
 """The model card, the picture in it, and where its figures come from."""
 
 import json
-import logging
-from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -15,10 +13,8 @@ from lerobot_ext.hub.card import MARK, add_requirements, make_card
 from lerobot_ext.hub.history import (
     MAX_POINTS,
     Evaluation,
-    LossListener,
     TrainingHistory,
     evaluations_of,
-    step_of_videos,
 )
 from lerobot_ext.hub.providers import Package
 from lerobot_ext.hub.requirements import Requirements
@@ -176,19 +172,10 @@ def test_what_is_no_evaluation_is_refused(info):
         evaluations_of(info)
 
 
-def test_the_step_is_read_from_the_folder_of_videos(tmp_path):
-    assert step_of_videos(tmp_path / "eval" / "videos_step_000120") == 120
-    assert step_of_videos(tmp_path / "videos") is None
-    assert step_of_videos(None) is None
-
-
-def test_losses_are_read_from_the_object_that_is_logged():
+def test_losses_that_are_no_numbers_are_left_out():
     history = TrainingHistory()
-    logger = logging.Logger("alone")
-    logger.addHandler(LossListener(history))
-    logger.info("step:1 loss:0.5 is a text")
     for step, loss in ((100, 2.0), (200, float("nan")), (300, 1.0)):
-        logger.info(SimpleNamespace(metrics={"loss": SimpleNamespace(avg=loss)}, steps=step))
+        history.add_loss(step, loss)
     assert history.loss == [(100, 2.0), (300, 1.0)]
 
 

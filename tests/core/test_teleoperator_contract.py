@@ -45,7 +45,7 @@ def keep_elsewhere(self, config):
 BROKEN = {
     "names-are-set": broken(config_class=int),
     "calibration-file-follows-the-id": broken(__init__=keep_elsewhere),
-    "action-features-reach-the-dataset": broken(action_features={**JOINTS, "enabled": bool}),
+    "action-features-name-the-actions": broken(action_features={"dtype": "float32", "shape": (2,)}),
     "feedback-features-are-a-dict": broken(feedback_features=None),
     "feedback-comes-with-torque-switches": broken(enable_torque=None),
     "action-drives-the-robot": broken(

@@ -70,6 +70,11 @@ def broken_configs(healthy: type[Contract], config_class) -> dict[str, type[Cont
     }
 
 
+class NeedsMore:
+    def __init__(self, config):
+        import driver_that_is_not_there  # noqa: F401
+
+
 class TouchesWhenBuilt:
     def __init__(self, config):
         super().__init__(config)
@@ -155,6 +160,7 @@ def broken_connections(healthy: type[Contract], device_class, config_class) -> d
     lonely = with_config(healthy, variant(config_class, "Lonely"))
     lonely.build = healthy.__mro__[1].build  # LeRobot's factory
     return {
+        "requirements-are-installed": built_as(NeedsMore),
         "factory-builds-it": lonely,
         "construction-touches-nothing": built_as(TouchesWhenBuilt),
         "refuses-use-while-disconnected": built_as(WrongErrorBeforeConnect),

@@ -18,6 +18,7 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 from lerobot.transport.utils import TransferState, send_bytes_in_chunks
 
 import lerobot_ext.serving
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token
 from lerobot_ext.serving.codec import encode
 from lerobot_ext.serving.messages import Observation, Welcome, Wish, read_answer
@@ -328,6 +329,28 @@ def test_hostile_headers_are_refused(joined, header, why):
     refused(INVALID, why, joined[1].instruct, b"LRX1" + struct.pack("<I", len(header)) + header)
 
 
+def test_names_that_could_play_tricks_on_a_terminal_are_refused(joined, make_join, robot):
+    """They would reach the operator's log and status line."""
+    client = joined[1]
+    for change in (
+        {"robot_type": "\x1b]0;owned\x07"},
+        {"action_names": ("a\nb.pos",)},
+        {"policy": "a\rb"},
+        {"rename_map": {"x": "\x1b[2J"}},
+    ):
+        refused(INVALID, "must", client.instruct, make_join(robot, **change).encode())
+
+
+def test_two_servers_do_not_share_a_port(serve, act_checkpoint):
+    """By default gRPC lets them, and each gets half of the calls."""
+    with (
+        serve([act_checkpoint]) as (_, address),
+        pytest.raises(CommandError, match="cannot listen"),
+        serve([act_checkpoint], port=int(address[10:])),
+    ):
+        pass
+
+
 def test_a_header_length_beyond_the_message_is_refused(joined):
     refused(INVALID, "claims", joined[1].instruct, b"LRX1" + b"\xff" * 4)
 
@@ -401,6 +424,28 @@ def test_a_second_client_is_refused_until_the_first_dies(serve, act_checkpoint, 
         time.sleep(1.2)  # without a sign of life
         assert second.join(make_join(robot)).policy_type == "act"
         refused(grpc.StatusCode.FAILED_PRECONDITION, "join again", first.ready)
+
+
+def test_of_many_clients_at_once_one_drives(serve, act_checkpoint, make_join, robot):
+    outcomes = []
+    with serve([act_checkpoint]) as (service, address):
+        start = threading.Barrier(6)
+
+        def attempt():
+            client = RawClient(address)
+            start.wait(30)
+            try:
+                outcomes.append(client.join(make_join(robot)).policy_type)
+            except grpc.RpcError as error:
+                outcomes.append(error.code())
+
+        threads = [threading.Thread(target=attempt) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sorted(map(str, outcomes)) == ["StatusCode.RESOURCE_EXHAUSTED"] * 5 + ["act"]
+    assert service.counts.sessions == 1
 
 
 def test_a_policy_is_loaded_once(serve, act_checkpoint, make_join, robot, host):

@@ -15,6 +15,7 @@ from lerobot.policies.utils import prepare_observation_for_inference
 from serving_checkpoints import JOINTS, TARGET, features, save, save_act
 from slow_proxy import SlowProxy
 
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token
 from lerobot_ext.serving.link import Link, LinkError, Server
 from lerobot_ext.serving.messages import Feature, Observation
@@ -362,6 +363,8 @@ def test_a_base_stands_still_while_there_is_nothing_to_do(make_join, make_robot)
     ("change", "why"),
     [
         ({"a.pos": float("nan")}, "NaN"),
+        ({"a.pos": None}, "lacks a.pos"),
+        ({"top": None}, "lacks top"),
         ({"top": np.zeros((4, 4), np.uint8)}, "promises"),
         ({"top": np.zeros((4, 4, 3), np.float32)}, "promises"),
     ],
@@ -374,7 +377,7 @@ def test_a_broken_observation_is_not_sent(change, why):
     right = {"a.pos": 1.0, "top": np.zeros((4, 4, 3), np.uint8)}
     assert to_frame(right, wanted)["observation.state"].tolist() == [1.0]
     with pytest.raises(ValueError, match=why):
-        to_frame({**right, **change}, wanted)
+        to_frame({key: value for key, value in {**right, **change}.items() if value is not None}, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -404,6 +407,13 @@ def test_tls_with_ones_own_authority(serve, drive, robot, act_checkpoint, certif
             session = drive(robot, address, give_up_s=0.3, token=TOKEN, **wrong)
             session.end()
             assert "has been gone" in str(session.error), wrong
+
+
+@pytest.mark.parametrize("key", ["other.key", "server.pem"])
+def test_a_certificate_without_its_key_is_refused_at_the_start(serve, act_checkpoint, certificates, key):
+    tls = {"tls_cert": certificates / "server.pem", "tls_key": certificates / key}
+    with pytest.raises(CommandError, match="cannot"), serve([act_checkpoint], **tls):
+        pass
 
 
 def test_tls_refuses_a_certificate_of_another_host(serve, drive, robot, act_checkpoint, certificates):

@@ -11,13 +11,15 @@ def value_problem(value: Any, kind: Any) -> str:
 
     Args:
         value (`Any`): What the device returned.
-        kind (`Any`): What its features promise: `float`, or (height, width, channels).
+        kind (`Any`): What its features promise: `float`, another type, or (height, width, channels).
 
     Returns:
         `str`: A phrase that follows the feature's name; empty when all is well.
     """
     if isinstance(kind, tuple):
         return picture_problem(value, kind)
+    if kind is not float and isinstance(kind, type):
+        return "" if isinstance(value, kind) else f"is a {type(value).__name__}, not a {kind.__name__}"
     # numpy's numbers count: LeRobot puts them into an array of float32.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"is a {type(value).__name__} ({value!r}), not a number"

@@ -72,3 +72,18 @@ def run_pipeline(folder: Path) -> dict[str, Any]:
     transition = pickle.loads((folder / "transition.pickle").read_bytes())
     (folder / "answer.pickle").write_bytes(pickle.dumps(pipeline(transition)))
     return {}
+
+
+def run_program(folder: Path) -> dict[str, Any]:
+    """Run the Python program in `program.json`, on a path of its own; what it prints."""
+    import contextlib
+    import io
+    import sys
+
+    request = json.loads((folder / "program.json").read_text(encoding="utf-8"))
+    sys.path[:] = request["path"]
+    sys.argv[:] = ["-c", *request["arguments"]]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(request["program"], "program", "exec"), {"__name__": "__main__"})
+    return {"said": said.getvalue()}
