@@ -16,6 +16,7 @@ from lerobot.datasets import dataset_reader, streaming_dataset, video_utils
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils import import_utils
 from lerobot_camera_pyav import backend
+from make_videos import Kind, write
 from video_dataset import CAMERAS, LENGTHS, write_dataset
 
 from lerobot_ext.data import ram_reader
@@ -151,6 +152,15 @@ def test_a_damaged_file_is_named_with_its_episode_and_frame(root, installed, tmp
     assert f"frame {LENGTHS[0] + 4} of {sum(LENGTHS)} (1.300 s)" in said
     pickled = pickle.loads(pickle.dumps(type(raised.value)(said)))  # a worker sends it so
     assert str(pickled) == said
+
+
+@pytest.mark.parametrize("name", ["pyav", "pyav_stock", "torchcodec"])
+def test_depth_maps_equal_stocks_by_every_name(tmp_path, installed, name):
+    path = write(tmp_path / "depth.mp4", Kind("libx265", 2, pixels="gray12le", n=8))
+    expected = STOCK(path, [0.1, 0.0], 1e-4, is_depth=True)
+    got = video_utils.decode_video_frames(path, [0.1, 0.0], 1e-4, name, is_depth=True)
+    assert got.dtype == expected.dtype
+    assert torch.equal(got, expected)
 
 
 def test_a_missing_file_is_reported_as_by_stock(root, installed, tmp_path):
