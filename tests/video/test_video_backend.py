@@ -12,42 +12,17 @@ import lerobot
 import numpy as np
 import pytest
 import torch
-from lerobot.configs import RGBEncoderConfig
 from lerobot.datasets import dataset_reader, streaming_dataset, video_utils
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils import import_utils
 from lerobot_camera_pyav import backend
-from make_videos import pictures
+from make_videos import Kind, write
+from video_dataset import CAMERAS, LENGTHS, write_dataset
 
 from lerobot_ext.data import ram_reader
 
-FPS = 10
-LENGTHS = (9, 6, 8)
-CAMERAS = ("observation.images.top", "observation.images.wrist")
 backend.uninstall()  # importing the package put it in place
 STOCK = video_utils.decode_video_frames_pyav
-
-
-def write_dataset(root: Path, codec: str) -> Path:
-    """A dataset of two cameras and three episodes in one file, through LeRobot's own writer."""
-    video = {"dtype": "video", "shape": (64, 96, 3), "names": ["height", "width", "channels"]}
-    features = {
-        "observation.state": {"dtype": "float32", "shape": (2,), "names": None},
-        "action": {"dtype": "float32", "shape": (2,), "names": None},
-    } | dict.fromkeys(CAMERAS, video)
-    encoder = RGBEncoderConfig(vcodec=codec)
-    dataset = LeRobotDataset.create(
-        "user/small", FPS, features, root=root, use_videos=True, rgb_encoder=encoder
-    )
-    for episode, length in enumerate(LENGTHS):
-        views = [pictures(length, 64, 96, seed=10 * episode + view) for view in range(2)]
-        for step in range(length):
-            frame = {key: np.full(2, step, np.float32) for key in ("observation.state", "action")}
-            frame |= {key: views[view][step] for view, key in enumerate(CAMERAS)}
-            dataset.add_frame({**frame, "task": "lift"})
-        dataset.save_episode()
-    dataset.finalize()
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +116,19 @@ def test_a_dataset_brings_ours_to_a_process_that_knows_nothing_of_it(root, insta
     )
     ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=200)
     assert ran.stdout.split() == ["lerobot_camera_pyav.backend", "3"], ran.stderr
+    assert "could not register" not in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_script_that_imports_ours_before_lerobot_has_everything():
+    code = (
+        "from lerobot_camera_pyav import backend;"
+        "from lerobot.datasets import streaming_dataset as s, video_utils as v;"
+        "print(v.decode_video_frames_pyav.__module__, s.decode_video_frames_torchcodec.__module__)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert ran.stdout.split() == ["lerobot_camera_pyav.backend"] * 2, ran.stderr
+    assert "could not register" not in ran.stderr
 
 
 def test_a_damaged_file_is_named_with_its_episode_and_frame(root, installed, tmp_path):
@@ -164,6 +152,15 @@ def test_a_damaged_file_is_named_with_its_episode_and_frame(root, installed, tmp
     assert f"frame {LENGTHS[0] + 4} of {sum(LENGTHS)} (1.300 s)" in said
     pickled = pickle.loads(pickle.dumps(type(raised.value)(said)))  # a worker sends it so
     assert str(pickled) == said
+
+
+@pytest.mark.parametrize("name", ["pyav", "pyav_stock", "torchcodec"])
+def test_depth_maps_equal_stocks_by_every_name(tmp_path, installed, name):
+    path = write(tmp_path / "depth.mp4", Kind("libx265", 2, pixels="gray12le", n=8))
+    expected = STOCK(path, [0.1, 0.0], 1e-4, is_depth=True)
+    got = video_utils.decode_video_frames(path, [0.1, 0.0], 1e-4, name, is_depth=True)
+    assert got.dtype == expected.dtype
+    assert torch.equal(got, expected)
 
 
 def test_a_missing_file_is_reported_as_by_stock(root, installed, tmp_path):

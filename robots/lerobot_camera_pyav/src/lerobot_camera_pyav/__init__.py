@@ -22,10 +22,14 @@ __getattr__ = lazy_attributes(
 )
 
 
+def _install(part: str) -> None:
+    """Put a part of `backend` in place; while `backend` itself is being imported, it does so at its end."""
+    function = getattr(import_module(f"{__name__}.backend"), part, None)
+    if function is not None:
+        function()
+
+
 when_imported("lerobot.cameras", lambda: import_module(f"{__name__}.config_pyav_camera"))
-when_imported("lerobot.datasets.dataset_reader", lambda: import_module(f"{__name__}.backend").install())
-when_imported(
-    "lerobot.datasets.streaming_dataset",
-    lambda: import_module(f"{__name__}.backend").install_for_streaming(),
-)
+when_imported("lerobot.datasets.dataset_reader", lambda: _install("install"))
+when_imported("lerobot.datasets.streaming_dataset", lambda: _install("install_for_streaming"))
 load_all()

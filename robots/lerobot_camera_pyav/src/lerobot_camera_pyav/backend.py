@@ -365,3 +365,10 @@ def _one_line(record: logging.LogRecord) -> bool:
 
 
 _told_about_torchcodec: list[bool] = []
+
+
+# Whoever imports this module before LeRobot's dataset code sets off the package's hooks in the middle of it.
+if _STREAMING in sys.modules:
+    install_for_streaming()
+else:
+    install()
