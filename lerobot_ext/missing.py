@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 _CHECKPOINT = "--policy.path"
-_ETAG_TIMEOUT_S = 5
+_TIMEOUT_S = 5.0
 
 # Options of the stock command lines whose value names a part of ours, and the plugin that brings it.
 PROVIDERS = {
@@ -55,14 +55,14 @@ def _hint_of_checkpoint(name: str) -> None:
     A checkpoint that does not say, or cannot be read, is left to LeRobot's own errors.
     """
     # Imported here: only a command line with a checkpoint pays for it.
-    from lerobot_ext.hub.requirements import RequirementsError, install_line, read_requirements, shortfalls
+    from lerobot_ext.hub.requirements import RequirementsError, install_line, parse_requirements, shortfalls
 
-    path = _note_of(name)
-    if path is None:
+    note = _note_of(name)
+    if note is None:
         return
     try:
-        needs = read_requirements(path)
-    except (RequirementsError, OSError) as error:
+        needs = parse_requirements(note, f"lerobot_ext.json of {name}")
+    except RequirementsError as error:
         logger.warning("lerobot_ext: what %s needs cannot be read: %s", name, error)
         return
     missing = [entry.package for entry in shortfalls(needs.packages) if entry.kind == "missing"]
@@ -77,21 +77,27 @@ def _hint_of_checkpoint(name: str) -> None:
         )
 
 
-def _note_of(name: str) -> Path | None:
+def _note_of(name: str) -> bytes | None:
     """The `lerobot_ext.json` of a folder, or of a repository on the Hub; `None` if there is none."""
     from lerobot_ext.hub.requirements import FILE_NAME
 
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return folder / FILE_NAME if (folder / FILE_NAME).is_file() else None
+        return (folder / FILE_NAME).read_bytes() if (folder / FILE_NAME).is_file() else None
     import httpx
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.utils import build_hf_headers
 
     try:
-        return Path(hf_hub_download(name, FILE_NAME, etag_timeout=_ETAG_TIMEOUT_S))
-    except (HfHubHTTPError, httpx.HTTPError, OSError, ValueError):
-        return None  # LeRobot asks the same Hub next, and says what is wrong
+        url = hf_hub_url(name, FILE_NAME)
+        # Asked once: the client's own download would try for half a minute when there is no network.
+        answer = get_session().get(url, headers=build_hf_headers(), timeout=_TIMEOUT_S, follow_redirects=True)
+        return bytes(answer.content) if answer.status_code == httpx.codes.OK else None
+    except ValueError:
+        return None  # no name of a repository; LeRobot says so next
+    except (httpx.HTTPError, OSError):
+        cached = try_to_load_from_cache(name, FILE_NAME)
+        return Path(cached).read_bytes() if isinstance(cached, str) else None
 
 
 def _wanted(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -120,7 +120,11 @@ def examine(system: System, wanted: Sequence[str] = ()) -> Section:
         findings.append(_none(system))
     findings += _about_indices([device for device in devices if not device.metadata_only], facts)
     return Section(
-        "cameras", "cameras", problems_first(findings), {"cameras": facts}, [_line(entry) for entry in facts]
+        "cameras",
+        "this machine",
+        problems_first(findings),
+        {"cameras": facts},
+        [_line(entry) for entry in facts],
     )
 
 

@@ -11,16 +11,18 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.doctor.checkpoint_loading import CONFIG, WEIGHTS
 from lerobot_ext.doctor.child import Answer, one_line
 from lerobot_ext.doctor.extension import DoctorCheck
 from lerobot_ext.doctor.findings import Finding, Fix, Section, note, problem, problems_first
 
+if TYPE_CHECKING:
+    from lerobot_ext.hub.providers import Package
+
 _TIMEOUT_S: Final = 600.0
-CONFIG: Final = "config.json"
-WEIGHTS: Final = "model.safetensors"
 ADAPTER: Final = "adapter_model.safetensors"
 PACKAGES: Final = "lerobot_ext.json"
 PIPELINES: Final = {"pre": "policy_preprocessor.json", "post": "policy_postprocessor.json"}
@@ -59,7 +61,7 @@ class Checkpoint:
         config (`dict`): `config.json`.
         pipelines (`dict[str, dict]`): By `pre` and `post`, those that can be read.
         tensors (`dict[str, tuple]`): Shapes of the weights by name; empty when they cannot be read.
-        packages (`list[dict]`): What `lerobot_ext.json` names, if it is there.
+        packages (`list[Package]`): What `lerobot_ext.json` names, if it is there.
     """
 
     folder: Path
@@ -67,7 +69,7 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     pipelines: dict[str, dict[str, Any]] = field(default_factory=dict)
     tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    packages: list[dict[str, Any]] = field(default_factory=list)
+    packages: "list[Package]" = field(default_factory=list)
 
     @property
     def type(self) -> str:
@@ -156,7 +158,7 @@ def examine(folder: Path, name: str = "", ask: AskChild = ask_child) -> Section:
         name (`str`, *optional*): How the user named it; the folder by default.
         ask (`Callable`, *optional*): Asks the child; tests ask in their own process.
     """
-    from lerobot_ext.doctor import checkpoint_stats, legacy
+    from lerobot_ext.doctor import checkpoint_loading, checkpoint_stats, legacy
 
     found = Checkpoint(folder, name or str(folder))
     findings = [*_read_packages(found), *_read_config(found)]
@@ -172,7 +174,7 @@ def examine(folder: Path, name: str = "", ask: AskChild = ask_child) -> Section:
         findings += checkpoint_stats.about_stats(found)
         fixes.append(legacy.renaming(found))
     told = ask(folder)
-    findings += _about_child(found, told)
+    findings += checkpoint_loading.about_loading(found, told)
     return Section(
         "checkpoint",
         found.name,
@@ -212,58 +214,35 @@ def read_json(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_packages(found: Checkpoint) -> Iterator[Finding]:
-    if not (found.folder / PACKAGES).exists():
-        return
-    value, why = read_json(found.folder / PACKAGES)
-    entries = value.get("packages")
-    if not why and not (
-        isinstance(entries, list)
-        and all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries)
-    ):
-        why = 'has no list "packages" of objects with a "name"'
-    if why:
-        yield note(
-            "package_list", PACKAGES, f"{PACKAGES} {why}", "push the checkpoint again; nothing else is lost"
-        )
-        return
-    found.packages = entries or []
-    for entry in found.packages:
-        yield from _about_package(entry)
+    from lerobot_ext.hub.requirements import RequirementsError, install_line, read_requirements, shortfalls
 
-
-def _about_package(entry: dict[str, Any]) -> Iterator[Finding]:
-    """A package that the checkpoint was made with: absent, or another version."""
-    from importlib import metadata
-
-    name, version = entry["name"], str(entry.get("version") or "")
     try:
-        installed = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        yield problem(
-            "package_missing",
-            name,
-            f"the checkpoint was made with {name} {version}, which is not installed",
-            f"`{_install(entry)}`",
+        found.packages = list(read_requirements(found.folder / PACKAGES).packages)
+    except FileNotFoundError:
+        return
+    except (RequirementsError, OSError) as error:
+        yield note(
+            "package_list",
+            PACKAGES,
+            f"{PACKAGES} does not say what the checkpoint needs: {one_line(str(error), 160)}",
+            "push or download the checkpoint again; nothing else depends on it",
         )
         return
-    if version and installed != version:
-        yield note(
-            "package_version",
-            name,
-            f"the checkpoint was made with {name} {version}, installed is {installed}",
-            f"nothing, while it works; else `{_install(entry)}`",
-        )
-
-
-def _install(entry: dict[str, Any]) -> str:
-    version = entry.get("version")
-    return "pip install " + shlex.quote(f"{entry['name']}=={version}" if version else entry["name"])
+    for lack in shortfalls(found.packages):
+        command = f"`{install_line([lack.package])}`"
+        if lack.kind == "missing":
+            yield problem("package_missing", lack.package.name, str(lack), command)
+        else:
+            yield note(
+                "package_version", lack.package.name, str(lack), f"nothing, while it works; else {command}"
+            )
 
 
 def _read_config(found: Checkpoint) -> Iterator[Finding]:
     found.config, why = read_json(found.folder / CONFIG)
-    if not why and not found.type:
-        why, found.config = "has no `type`", {}
+    if not why:
+        why = _malformed_config(found.config)
+        found.config = {} if why else found.config
     if why:
         yield problem(
             "checkpoint_config",
@@ -271,6 +250,18 @@ def _read_config(found: Checkpoint) -> Iterator[Finding]:
             f"{CONFIG} {why}",
             "give the folder `pretrained_model` of a checkpoint of lerobot-train, or download it again",
         )
+
+
+def _malformed_config(config: dict[str, Any]) -> str:
+    if not isinstance(config.get("type"), str) or not config["type"]:
+        return "has no `type`"
+    for group in ("input_features", "output_features"):
+        why = malformed_features(config.get(group))
+        if why:
+            return f"has `{group}` that are none: {why}"
+    if not isinstance(config.get("normalization_mapping") or {}, dict):
+        return "has a `normalization_mapping` that is no object"
+    return ""
 
 
 def _read_weights(found: Checkpoint) -> Iterator[Finding]:
@@ -317,8 +308,7 @@ def _read_pipelines(found: Checkpoint) -> Iterator[Finding]:
         if why == "is missing":
             yield _missing_pipeline(found, key, file)
             continue
-        if not why and not _is_pipeline(value):
-            why = 'is no pipeline: it has no list "steps" of objects with "registry_name" or "class"'
+        why = why or _malformed(value)
         if why:
             yield problem("processor_config", file, f"{file} {why}", "copy or download the checkpoint again")
             continue
@@ -327,11 +317,41 @@ def _read_pipelines(found: Checkpoint) -> Iterator[Finding]:
         yield from _about_overrides(found, key)
 
 
-def _is_pipeline(value: dict[str, Any]) -> bool:
-    steps = value.get("steps")
-    return isinstance(steps, list) and all(
-        isinstance(step, dict) and ("registry_name" in step or "class" in step) for step in steps
-    )
+def _malformed(pipeline: dict[str, Any]) -> str:
+    """What makes a JSON object no saved pipeline; empty if nothing."""
+    steps = pipeline.get("steps")
+    if not isinstance(steps, list):
+        return 'is no pipeline: it has no list "steps"'
+    for number, step in enumerate(steps):
+        if not isinstance(step, dict) or not isinstance(step.get("registry_name", step.get("class")), str):
+            return f'is no pipeline: step {number} has no text "registry_name" or "class"'
+        file = step.get("state_file")
+        if file is not None and (not isinstance(file, str) or Path(file).name != file):
+            return f"names a file outside the checkpoint: `state_file` of step {number} is {file!r}"
+        settings = step.get("config")
+        if settings is not None and not isinstance(settings, dict):
+            return f"is no pipeline: `config` of step {number} is no object"
+        why = malformed_features((settings or {}).get("features"))
+        if why:
+            return f"is no pipeline: `features` of step {number}: {why}"
+        if not isinstance((settings or {}).get("norm_map") or {}, dict):
+            return f"is no pipeline: `norm_map` of step {number} is no object"
+    return ""
+
+
+def malformed_features(features: Any) -> str:
+    """What makes a value no set of features, each with `type` and `shape`; empty if nothing."""
+    if features is None:
+        return ""
+    if not isinstance(features, dict):
+        return "no object"
+    for name, feature in features.items():
+        if not isinstance(feature, dict) or not isinstance(feature.get("type"), str):
+            return f"{name!r} has no `type`"
+        shape = feature.get("shape")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            return f"{name!r} has `shape` {shape!r}"
+    return ""
 
 
 def _missing_pipeline(found: Checkpoint, key: str, file: str) -> Finding:
@@ -387,103 +407,6 @@ def _about_overrides(found: Checkpoint, key: str) -> Iterator[Finding]:
 
 def _step_name(step: dict[str, Any]) -> str:
     return str(step.get("registry_name") or str(step.get("class", "?")).rpartition(".")[2])
-
-
-# --- what the child says
-
-
-def _about_child(found: Checkpoint, told: Answer) -> Iterator[Finding]:
-    if told.failure:
-        yield problem(
-            "policy_build",
-            found.type,
-            f"the process that loads LeRobot, its plugins and the policy {told.failure}",
-            "`lerobot-ext doctor` finds a plugin that ends or hangs it",
-        )
-        return
-    seen = told.value
-    if not seen["type_known"]:
-        yield problem(
-            "policy_type",
-            found.type,
-            f"policy type {found.type!r} is not registered here",
-            _provider(found, found.type)
-            or f"install the plugin that brings it, perhaps `pip install lerobot_policy_{found.type}`; "
-            "`lerobot-ext doctor` says whether one is installed and broken",
-        )
-    elif seen["config_error"]:
-        yield problem(
-            "checkpoint_config",
-            CONFIG,
-            f"its values do not fit {found.type} here: {seen['config_error']}",
-            "install the version of LeRobot, or of the plugin, that it was made with"
-            + (f": `{_install(found.packages[0])}`" if found.packages else ""),
-        )
-    for name, error in seen["unknown_steps"].items():
-        yield problem(
-            "step",
-            name,
-            f"processor step {name!r} is not there: {error}",
-            _provider(found, name)
-            or "install the plugin that brings it; `lerobot-ext plugins` lists what each has",
-        )
-    yield from _about_weights(found, seen)
-
-
-def _provider(found: Checkpoint, name: str) -> str:
-    """The install command of the package that brings `name`, by `lerobot_ext.json`; empty when not named."""
-    from lerobot_ext.missing import PROVIDERS
-
-    for entry in found.packages:
-        if name in str(entry.get("provides", "")):
-            return f"`{_install(entry)}`"
-    ours = PROVIDERS.get(("--policy.type", name))
-    return f"`pip install {ours}`" if ours else ""
-
-
-def _about_weights(found: Checkpoint, seen: dict[str, Any]) -> Iterator[Finding]:
-    file = WEIGHTS
-    for name in seen["not_finite"][:5]:
-        more = len(seen["not_finite"]) - 5
-        yield problem(
-            "weights_value",
-            name,
-            f"{file}: {name} holds NaN or infinity" + (f", and so do {more} more" if more > 0 else ""),
-            "the training diverged: take an earlier checkpoint, or train with a lower learning rate, "
-            "gradient "
-            "clipping or without AMP",
-        )
-    if seen["build_error"]:
-        yield (note if seen["build_excuse"] else problem)(
-            "policy_build",
-            found.type,
-            f"the policy cannot be built here: {seen['build_error']}",
-            seen["build_needs"]
-            or seen["build_excuse"]
-            or "install the version of LeRobot, or of the plugin, that "
-            "it was made with: `lerobot-train` noted its options in train_config.json",
-        )
-    remap = seen["remaps"]
-    missing, wrong, extra = seen["missing"], seen["wrong_shape"], seen["extra"]
-    level = note if remap else problem
-    if missing or wrong:
-        names = [*wrong, *(f"{name} (not there)" for name in missing)]
-        shown = "; ".join(names[:4]) + (f"; and {len(names) - 4} more" if len(names) > 4 else "")
-        yield level(
-            "weights_mismatch",
-            file,
-            f"{len(names)} of its tensors are not what {CONFIG} builds: {shown}",
-            f"{CONFIG} and {file} are of two trainings: copy both from one checkpoint"
-            + ("; this policy renames weights when it loads, which may explain it" if remap else ""),
-        )
-    if extra and not found.is_legacy:
-        shown = ", ".join(extra[:4]) + (f" and {len(extra) - 4} more" if len(extra) > 4 else "")
-        yield note(
-            "weights_extra",
-            file,
-            f"{len(extra)} of its tensors are not used by the policy: {shown}",
-            "harmless when it is meant; else the checkpoint is of another version of the policy",
-        )
 
 
 CHECK = DoctorCheck(

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lerobot_ext.doctor.checkpoint import ADAPTER, CONFIG, LEGACY, PIPELINES, WEIGHTS, read_json
+from lerobot_ext.doctor.checkpoint import ADAPTER, LEGACY, PIPELINES, read_json
+from lerobot_ext.doctor.checkpoint_loading import CONFIG, WEIGHTS
 from lerobot_ext.doctor.child import answer, one_line
 
 _BUILD_ON_CPU_BYTES = 2_000_000_000
@@ -68,7 +69,8 @@ def look(folder: Path) -> dict[str, Any]:
     if policy_config is not None:
         found |= _compare(policy_config, folder)
     found["unknown_steps"] = _unknown_steps(folder)
-    found["not_finite"] = _not_finite(folder / (ADAPTER if config.get("use_peft") else WEIGHTS))
+    weights = folder / (ADAPTER if config.get("use_peft") else WEIGHTS)
+    found["not_finite"] = _not_finite(weights, found.pop("parameters", None))
     return found
 
 
@@ -120,8 +122,13 @@ def _cannot_import(path: str) -> str:
 # --- the weights
 
 
-def _not_finite(path: Path) -> list[str]:
-    """Weights with NaN or infinity; the statistics of a legacy checkpoint may be infinite by design."""
+def _not_finite(path: Path, parameters: set[str] | None) -> list[str]:
+    """Weights with NaN, and parameters with infinity: a buffer, such as a limit, may be infinite by design.
+
+    Args:
+        path (`Path`): The weights.
+        parameters (`set[str] | None`): Names of the policy's parameters; `None` when it was not built.
+    """
     import torch
     from safetensors import SafetensorError, safe_open
 
@@ -130,8 +137,11 @@ def _not_finite(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a dict
                 tensor = tensors.get_tensor(name)
-                if tensor.is_floating_point() and not name.startswith(LEGACY):
-                    bad += [] if torch.isfinite(tensor).all() else [name]
+                if not tensor.is_floating_point() or name.startswith(LEGACY):
+                    continue
+                learned = name in parameters if parameters is not None else name.endswith(("weight", "bias"))
+                good = torch.isfinite(tensor) if learned else ~torch.isnan(tensor)
+                bad += [] if good.all() else [name]
     except (SafetensorError, OSError):
         return []  # reported with the files
     return bad
@@ -145,7 +155,7 @@ def _compare(config: Any, folder: Path) -> dict[str, Any]:
     if not saved:
         return {}
     try:
-        built, remaps = _built_shapes(config, (folder / WEIGHTS).stat().st_size)
+        built, parameters, remaps = _built_shapes(config, (folder / WEIGHTS).stat().st_size)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the policy's own code; the reason is reported
         needs = f"install what it needs: {one_line(error, 200)}" if isinstance(error, ImportError) else ""
         return {"build_error": one_line(error), "build_needs": needs, "build_excuse": _excuse(error)}
@@ -161,6 +171,7 @@ def _compare(config: Any, folder: Path) -> dict[str, Any]:
         "wrong_shape": sorted(wrong),
         "extra": sorted(set(saved) - set(built)),
         "remaps": remaps,
+        "parameters": parameters,
     }
 
 
@@ -188,8 +199,12 @@ def _saved_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
         return {}, set()
 
 
-def _built_shapes(config: Any, size: int) -> tuple[dict[str, tuple[int, ...]], bool]:
-    """Shapes of a fresh policy, built without memory where that works; whether it loads in its own way."""
+def _built_shapes(config: Any, size: int) -> tuple[dict[str, tuple[int, ...]], set[str], bool]:
+    """Build a fresh policy, without memory where that works.
+
+    Returns:
+        `tuple`: Shapes by name, which of them are parameters, and whether the policy loads in its own way.
+    """
     import torch
     from lerobot.policies.factory import get_policy_class
     from lerobot.policies.pretrained import PreTrainedPolicy
@@ -208,7 +223,8 @@ def _built_shapes(config: Any, size: int) -> tuple[dict[str, tuple[int, ...]], b
         if size > _BUILD_ON_CPU_BYTES:
             raise
         policy = cls(config)
-    return {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}, remaps
+    shapes = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    return shapes, {name for name, _ in policy.named_parameters()}, remaps
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Normalizer:
 
     def needs(self, feature: str) -> tuple[str, ...]:
         """Statistics that it uses for a feature."""
-        return NEEDED.get(self.modes.get(self.features[feature]["type"], "IDENTITY"), ())
+        return NEEDED.get(str(self.modes.get(self.features[feature]["type"], "IDENTITY")), ())
 
 
 def load_flat(path: Path) -> Stats:
@@ -175,7 +175,7 @@ def _fits(stat: tuple[int, ...], shape: tuple[int, ...], kind: str) -> bool:
     """Whether a statistic can be applied: per channel for pictures, else per value or one for all."""
     if kind == "VISUAL":
         return stat in (shape[:1], (*shape[:1], 1, 1), (1, 1, 1), (1,))
-    return stat in (shape, (1,))
+    return stat in (shape, shape[-1:], (1,))
 
 
 def _about_spread(step: Normalizer, feature: str, mode: str, low: Any, high: Any) -> Iterator[Finding]:
@@ -197,7 +197,8 @@ def _about_spread(step: Normalizer, feature: str, mode: str, low: Any, high: Any
     if still.any():
         is_action = step.features[feature]["type"] == "ACTION"
         never = "it never changed in the training data"
-        yield (note if is_action else problem)(
+        # One such value among others is common, such as a target's height; all of them are a dead sensor.
+        yield (problem if still.all() and not is_action else note)(
             "stats_constant",
             feature,
             f"{step.file}: {'std is 0' if mode == 'MEAN_STD' else f'{names[0]} equals {names[1]}'} in "
@@ -227,7 +228,7 @@ def _about_config(found: "Checkpoint", steps: list[Normalizer]) -> Iterator[Find
         if not any(step.pipeline == pipeline for step in steps):
             continue  # reported as a missing step
         for name, feature in (found.config.get(group) or {}).items():
-            if NEEDED.get(modes.get(feature.get("type"), "IDENTITY"), ()) and name not in known[pipeline]:
+            if NEEDED.get(str(modes.get(feature["type"], "IDENTITY")), ()) and name not in known[pipeline]:
                 yield problem(
                     "features_differ",
                     name,

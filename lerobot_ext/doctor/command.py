@@ -166,12 +166,17 @@ def _show(out: "Console", section: Section) -> None:
     if section.show is not None:
         section.show(out)
     elif section.lines:
-        out.print(f"{section.check}: {section.subject}", style="bold", markup=False)
+        out.print(printable(f"{section.check}: {section.subject}"), style="bold", markup=False)
         for line in section.lines:
-            out.print(f"  {line}", markup=False)
+            out.print(printable(f"  {line}"), markup=False)
     for finding in section.findings:
-        out.print(f"{finding.level}: {finding.subject}: {finding.message}", markup=False)
-        out.print(f"  remedy: {finding.remedy}", markup=False)
+        out.print(printable(f"{finding.level}: {finding.subject}: {finding.message}"), markup=False)
+        out.print(printable(f"  remedy: {finding.remedy}"), markup=False)
+
+
+def printable(text: str) -> str:
+    """`text` without what could steer a terminal: names come from files that a stranger may have written."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _summarize(out: "Console", sections: list[Section], args: Namespace) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerobot-ext doctor --dataset.repo_id=…`: whether a dataset is whole, decodes, and suits a policy."""
 
+import json
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lerobot_ext.repair.survey import Survey
 
 _STATS: Final = "meta/stats.json"
+_COLUMNS: Final = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 _CAUSES: Final = ("no footer", "missing", "cut short", "cannot be read", "is missing")
 """What is wrong with a file itself; the rest follows from that."""
 
@@ -134,6 +136,7 @@ def examine(
     if pid is not None:
         raise CommandError(f"{root} is being recorded at this moment, by process {pid}", "let it finish")
     try:
+        _refuse_malformed(root)
         surveyed = survey(root, step)
     except CommandError as error:
         unreadable = problem("dataset_unreadable", name, str(error), error.remedy)
@@ -147,6 +150,50 @@ def examine(
     from lerobot_ext.doctor import fit
 
     return [section, fit.examine(surveyed, name, stats, content, policy, ask_policy)]
+
+
+def _refuse_malformed(root: Path) -> None:
+    """Raise when `info.json` is JSON, but not what LeRobot writes.
+
+    Raises:
+        CommandError: It names the field.
+    """
+    from lerobot_ext.repair.contents import read_info
+
+    raw = read_info(root).raw
+    wrong = ""
+    if type(raw["fps"]) not in (int, float) or raw["fps"] <= 0:
+        wrong = f"`fps` is {raw['fps']!r}"
+    for key in ("total_episodes", "total_frames", "total_tasks"):
+        if type(raw.get(key, 0)) is not int:
+            wrong = wrong or f"`{key}` is {raw[key]!r}"
+    for key in ("data_path", "video_path"):
+        wrong = wrong or _wrong_pattern(key, raw)
+    features = raw["features"]
+    for key, entry in features.items() if isinstance(features, dict) else ():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not (isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)):
+            wrong = wrong or f"feature {key!r} has shape {shape!r}"
+        elif not isinstance(entry.get("dtype"), str):
+            wrong = wrong or f"feature {key!r} has dtype {entry.get('dtype')!r}"
+        elif not isinstance(entry.get("info") or {}, dict):
+            wrong = wrong or f"feature {key!r} has info {entry['info']!r}"
+    if not isinstance(features, dict) or not set(_COLUMNS) <= set(features):
+        wrong = wrong or f"`features` lacks {', '.join(_COLUMNS)} or is no object"
+    if wrong:
+        raise CommandError(f"meta/info.json is not what LeRobot writes: {wrong}", "restore it from a copy")
+
+
+def _wrong_pattern(key: str, raw: dict[str, Any]) -> str:
+    """What is wrong with the pattern of file names in `info.json`; empty if nothing."""
+    pattern: Any = raw.get(key)
+    if pattern is None and key == "video_path" and '"video"' not in json.dumps(raw["features"]):
+        return ""
+    try:
+        names = {pattern.format(chunk_index=number, file_index=number, video_key="k") for number in (0, 1)}
+    except (AttributeError, KeyError, IndexError, ValueError, TypeError):
+        names = set()
+    return "" if len(names) == 2 else f"`{key}` is {pattern!r}"
 
 
 def _damaged(surveyed: "Survey", name: str) -> Section:
@@ -196,14 +243,14 @@ def _whole(surveyed: "Survey", name: str, ask_videos: AskVideos) -> "tuple[Secti
     content = dataset_content.read_content(root, info, files)
     stats, why = dataset_content.read_stats(root)
     findings = [
-        *dataset_content.about_rows(content, info),
+        *dataset_content.about_rows(content, info, root, name),
         *dataset_content.about_stats(stats, why, content, info),
-        *_about_tasks(surveyed),
-        *dataset_pictures.about_images(root, info, files),
+        *_about_tasks(surveyed, name),
+        *dataset_pictures.about_images(root, info, files, name),
     ]
     jobs = dataset_pictures.video_jobs(root, info, surveyed.kept)
     answer = ask_videos(jobs).value if jobs else {"backends": [], "results": []}
-    findings += dataset_pictures.about_videos(root, info, jobs, answer)
+    findings += dataset_pictures.about_videos(root, info, jobs, answer, name)
     facts = _facts(surveyed) | {"videos_decoded": len(jobs), "backends": answer["backends"]}
     section = Section(
         "dataset",
@@ -225,17 +272,23 @@ def _to_recompute(surveyed: "Survey", findings: list[Finding], why: str) -> list
     return [finding.subject for finding in findings if finding.fix == "recompute_stats"]
 
 
-def _about_tasks(surveyed: "Survey") -> list[Finding]:
-    blank = [index for task, index in surveyed.tasks["task_index"].items() if not str(task).strip()]
+def _about_tasks(surveyed: "Survey", name: str) -> list[Finding]:
+    from lerobot_ext.doctor.dataset_content import edit_command
+
+    blank = {
+        str(task): index for task, index in surveyed.tasks["task_index"].items() if not str(task).strip()
+    }
     if not blank:
         return []
+    texts = json.dumps(dict.fromkeys(blank, "what the robot does"))
+    command = edit_command(surveyed.root, name, "modify_tasks", task_replacements=texts)
     return [
         note(
             "task_blank",
             "meta/tasks.parquet",
-            f"task {', '.join(map(str, blank))} has no text: a policy that reads it learns nothing from it",
-            "record with `--dataset.single_task='…'`; `lerobot-edit-dataset --operation.type=modify_tasks` "
-            "gives the task of these episodes a text",
+            f"task {', '.join(map(str, blank.values()))} has no text: a policy that reads it learns nothing "
+            "from it",
+            f"give it a text: `{command}`; record with `--dataset.single_task='…'`",
         )
     ]
 
@@ -255,9 +308,8 @@ def _facts(surveyed: "Survey") -> dict[str, Any]:
 def _lines(surveyed: "Survey", backends: list[str]) -> list[str]:
     facts = _facts(surveyed)
     lines = [
-        f"{facts['episodes']} episodes, {facts['frames']} frames at {facts['fps']} fps, {facts['tasks']} "
-        "tasks, "
-        f"cameras: {', '.join(facts['cameras']) or 'none'}"
+        f"{facts['episodes']} episodes, {facts['frames']} frames at {facts['fps']} fps, tasks: "
+        f"{facts['tasks']}, cameras: {', '.join(facts['cameras']) or 'none'}"
     ]
     return [*lines, f"frames decoded with {' and '.join(backends)}"] if backends else lines
 

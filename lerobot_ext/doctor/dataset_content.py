@@ -5,6 +5,7 @@ Shapes: `N` rows, `D` values of a feature.
 """
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,14 +151,45 @@ def _check_times(found: Content, table: pa.Table, fps: float) -> Numbers:
 # --- findings
 
 
-def about_rows(found: Content, info: Info) -> Iterator[Finding]:
-    """Columns, shapes, names, NaN and timestamps."""
+def edit_command(root: Path, repo_id: str, operation: str, **values: object) -> str:
+    """The stock command that writes an edited dataset into a new folder beside it.
+
+    In place LeRobot removes whatever an earlier edit kept as `…_old`; only `modify_tasks` knows no other way.
+
+    Args:
+        root (`Path`): The dataset's folder.
+        repo_id (`str`): As the user named it; a folder's name becomes one.
+        operation (`str`): Its type, such as `delete_episodes`.
+        values (`object`): Its options.
+    """
+    name = (
+        repo_id
+        if repo_id.count("/") == 1 and not repo_id.startswith(("/", ".", "~"))
+        else f"local/{root.name}"
+    )
+    options: dict[str, object] = {"repo_id": name, "root": root, "operation.type": operation}
+    if operation != "modify_tasks":
+        options |= {"new_repo_id": f"{name}_edited", "new_root": root.with_name(f"{root.name}_edited")}
+    options |= {f"operation.{key}": value for key, value in values.items()}
+    words = [f"--{key}={shlex.quote(str(value))}" for key, value in options.items()]
+    return " ".join(["lerobot-edit-dataset", *words])
+
+
+def about_rows(found: Content, info: Info, root: Path, repo_id: str) -> Iterator[Finding]:
+    """Columns, shapes, names, NaN and timestamps.
+
+    Args:
+        found (`Content`): What the rows hold.
+        info (`Info`): `info.json`.
+        root (`Path`): The dataset's folder, for commands.
+        repo_id (`str`): As the user named it, for commands.
+    """
     for key, file in found.absent.items():
         yield problem(
             "dataset_column",
             key,
             f"info.json lists it, {file} has no such column",
-            "remove it with `lerobot-edit-dataset --operation.type=remove_feature`, or record again",
+            f"remove it: `{edit_command(root, repo_id, 'remove_feature', feature_names=[key])}`",
         )
     for key, size in found.misshapen.items():
         yield problem(
@@ -173,8 +205,7 @@ def about_rows(found: Content, info: Info) -> Iterator[Finding]:
             "dataset_nan",
             key,
             f"NaN or infinity in episode{'s' if len(episodes) > 1 else ''} {shown}",
-            "leave them out: `lerobot-edit-dataset --operation.type=delete_episodes "
-            f"--operation.episode_indices='{episodes[:50]}'`",
+            f"leave them out: `{edit_command(root, repo_id, 'delete_episodes', episode_indices=episodes)}`",
         )
     yield from _about_names(info)
     yield from _about_times(found, info)
@@ -261,8 +292,12 @@ def wrong_stats(stats: Any, entry: dict[str, Any]) -> str:
     channels = next((n for n in entry["shape"] if n in (1, 3)), 3)
     wanted = (channels, 1, 1) if entry["dtype"] in _PICTURES else tuple(entry["shape"])
     for name in BASIC[:-1]:
-        values = np.asarray(stats[name], dtype=float)
-        if values.shape != wanted:
+        try:
+            values = np.asarray(stats[name], dtype=float)
+        except (ValueError, TypeError):
+            return f"its {name} is no list of numbers"
+        # Of a matrix LeRobot keeps one value a column; normalising repeats it for every row.
+        if values.shape not in (wanted, wanted[-1:]) or (entry["dtype"] in _PICTURES and values.ndim != 3):
             return f"its {name} has shape {list(values.shape)}, it should be {list(wanted)}"
         if not np.isfinite(values).all():
             return f"its {name} is NaN or infinite"
@@ -271,7 +306,11 @@ def wrong_stats(stats: Any, entry: dict[str, Any]) -> str:
 
 def _about_values(key: str, stats: dict[str, Any], found: Content) -> Iterator[Finding]:
     low, high, mean = (np.asarray(stats[name], dtype=float).reshape(-1) for name in ("min", "max", "mean"))
-    spread = np.maximum(found.high[key] - found.low[key], 1e-6)
+    # The rows are float32, statistics are not: a value that never changes differs in the last digits.
+    if low.size != found.low[key].size:
+        return  # statistics of a matrix, by column
+    largest = np.maximum(np.abs(found.high[key]), np.abs(found.low[key]))
+    spread = np.maximum(found.high[key] - found.low[key], np.maximum(1e-3 * largest, 1e-6))
     for name, said, true in (
         ("min", low, found.low[key]),
         ("max", high, found.high[key]),

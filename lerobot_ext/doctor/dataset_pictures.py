@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from lerobot_ext.doctor.child import Answer, one_line
+from lerobot_ext.doctor.dataset_content import edit_command
 from lerobot_ext.doctor.dataset_video_child import MAX_MEAN_DIFFERENCE
 from lerobot_ext.doctor.findings import Finding, problem
 from lerobot_ext.repair.contents import UNREADABLE, Episode, Info
@@ -50,9 +51,11 @@ def video_jobs(root: Path, info: Info, episodes: Sequence[Episode]) -> list[dict
         for key, span in episode.videos.items():
             depth = bool((info.raw["features"][key].get("info") or {}).get("is_depth_map"))
             job = jobs.setdefault(
-                span.path, {"path": str(root / span.path), "key": key, "depth": depth, "spans": []}
+                span.path,
+                {"path": str(root / span.path), "key": key, "depth": depth, "spans": [], "episodes": []},
             )
             job["spans"].append((span.from_s, episode.length))
+            job["episodes"].append(episode.index)
     chosen = list(jobs.values())
     if len(chosen) > _MAX_FILES:
         chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, _MAX_FILES).astype(int)]
@@ -68,9 +71,17 @@ def _times(spans: list[tuple[float, int]], fps: float) -> list[float]:
 
 
 def about_videos(
-    root: Path, info: Info, jobs: list[dict[str, Any]], answer: dict[str, Any]
+    root: Path, info: Info, jobs: list[dict[str, Any]], answer: dict[str, Any], repo_id: str
 ) -> Iterator[Finding]:
-    """What decoding them showed."""
+    """What decoding them showed.
+
+    Args:
+        root (`Path`): The dataset's folder.
+        info (`Info`): Its `info.json`.
+        jobs (`list[dict]`): What was to be decoded.
+        answer (`dict`): What became of each.
+        repo_id (`str`): As the user named it, for commands.
+    """
     for job, result in zip(jobs, answer["results"], strict=True):
         path = Path(result["path"]).relative_to(root).as_posix()
         for backend, error in result["errors"].items():
@@ -81,8 +92,8 @@ def about_videos(
                 f"{backend} does not decode it {error}",
                 f"`--dataset.video_backend={others[0]}` decodes it; "
                 if others
-                else "restore the file from a copy; else leave its episodes out with "
-                "`lerobot-edit-dataset --operation.type=delete_episodes`",
+                else "restore the file from a copy; else leave its episodes out: "
+                f"`{edit_command(root, repo_id, 'delete_episodes', episode_indices=job['episodes'])}`",
             )
         if result["errors"]:
             continue
@@ -106,8 +117,8 @@ def _about_stream(path: str, info: Info, key: str, result: dict[str, Any]) -> It
             "video_fps",
             path,
             f"the video runs at {result['fps']:.4g} fps, info.json says {fps:g}",
-            "torchcodec counts frames by the video's rate and gives the wrong ones: encode the video at the "
-            "dataset's rate, or use `--dataset.video_backend=pyav`",
+            "torchcodec counts frames by the video's rate and gives the wrong ones: use "
+            "`--dataset.video_backend=pyav`, or record again",
         )
     shape = info.raw["features"][key]["shape"]
     if result["shape"] and sorted(result["shape"]) != sorted(shape):
@@ -123,8 +134,15 @@ def _about_stream(path: str, info: Info, key: str, result: dict[str, Any]) -> It
 # --- cameras that are kept as images
 
 
-def about_images(root: Path, info: Info, files: Sequence[str]) -> Iterator[Finding]:
-    """Read an image at the beginning, middle and end of some data files."""
+def about_images(root: Path, info: Info, files: Sequence[str], repo_id: str) -> Iterator[Finding]:
+    """Read an image at the beginning, middle and end of some data files.
+
+    Args:
+        root (`Path`): The dataset's folder.
+        info (`Info`): Its `info.json`.
+        files (`Sequence[str]`): Its data files.
+        repo_id (`str`): As the user named it, for commands.
+    """
     keys = [key for key, entry in info.raw["features"].items() if entry["dtype"] == "image"]
     if len(files) > _MAX_IMAGE_FILES:
         files = [files[index] for index in np.linspace(0, len(files) - 1, _MAX_IMAGE_FILES).astype(int)]
@@ -132,14 +150,23 @@ def about_images(root: Path, info: Info, files: Sequence[str]) -> Iterator[Findi
         for file in files:
             wrong = _wrong_image(root, file, key, info.raw["features"][key]["shape"])
             if wrong:
+                episodes = _episodes(root, file)
                 yield problem(
                     "image_decode",
                     key,
                     f"{file}: {wrong}",
-                    "restore the file from a copy; else leave its episodes out with "
-                    "`lerobot-edit-dataset --operation.type=delete_episodes`",
+                    "restore the file from a copy; else leave its episodes out: "
+                    f"`{edit_command(root, repo_id, 'delete_episodes', episode_indices=episodes)}`",
                 )
                 break
+
+
+def _episodes(root: Path, file: str) -> list[int]:
+    """Episodes that have rows in a data file."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(root / file, columns=["episode_index"]).column("episode_index")
+    return sorted(set(column.to_pylist()))
 
 
 def _wrong_image(root: Path, file: str, key: str, shape: Sequence[int]) -> str:

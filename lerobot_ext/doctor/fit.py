@@ -2,6 +2,7 @@
 """Whether a dataset and a policy fit each other: features by name and shape, statistics, horizons."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -131,7 +132,8 @@ def _absent(
         "feature_missing",
         key,
         f"the policy takes it, the dataset has {', '.join(spare) or 'nothing else'} instead",
-        f"if it is the same by another name: `--rename_map='{rename}'`; else record it, or train without it"
+        f"if it is the same by another name: `--rename_map={shlex.quote(rename)}`; else record it, or train "
+        "without it"
         if rename
         else "record with it, or train a policy without it",
     )
@@ -242,7 +244,7 @@ def _about_distance(folder: Path, stats: dict[str, Any]) -> Iterator[Finding]:
     """The same numbers in other units, or of another calibration."""
     for key, theirs in _checkpoint_stats(folder).items():
         mine = stats.get(key)
-        if not isinstance(mine, dict) or not {"mean", "std"} <= set(theirs) or "mean" not in mine:
+        if not {"mean", "std"} <= set(theirs) or not isinstance(mine, dict) or "mean" not in mine:
             continue
         if "images" in key:
             continue  # often those of ImageNet, whatever the pictures are

@@ -91,7 +91,8 @@ def restore_names(folder: Path) -> list[str]:
         for step in json.loads((folder / file).read_text(encoding="utf-8"))["steps"]:
             features = (step.get("config") or {}).get("features") or {}
             if step.get("state_file") and features:
-                names |= _restore(folder / step["state_file"], features)
+                # The bare name: what the file says must not lead out of the new folder.
+                names |= _restore(folder / Path(step["state_file"]).name, features)
     return sorted(names)
 
 

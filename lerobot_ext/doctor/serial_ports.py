@@ -103,7 +103,7 @@ def _examine(args: Namespace) -> list[Section]:
             "pyserial is not installed, without which no serial arm can be used",
             "`pip install 'lerobot[dynamixel]'` (or `[feetech]`)",
         )
-        found = Section("ports", "serial ports", [missing])
+        found = Section("ports", "this machine", [missing])
     return [found]
 
 
@@ -127,7 +127,7 @@ def examine(system: System, wanted: Iterable[str] = ()) -> Section:
         findings += _about_modem_manager(ports, system)
     facts = [_facts(port, system) for port in ports]
     lines = [" ".join(str(value) for value in entry.values() if value) for entry in facts]
-    return Section("ports", "serial ports", problems_first(findings), {"ports": facts}, lines)
+    return Section("ports", "this machine", problems_first(findings), {"ports": facts}, lines)
 
 
 def _facts(port: Port, system: System) -> dict[str, Any]:

@@ -74,6 +74,10 @@ def requirements_section(needs: Requirements, repo_id: str) -> str:
         f"`lerobot-ext pull --policy.path={repo_id}` (of package `lerobot_ext`) says what is missing, "
         "checks every file, and installs nothing by itself.",
     ]
+    if any(package.editable for package in needs.packages):
+        text.append(
+            "*From source*: installed from a folder, so that the version alone does not say which code ran."
+        )
     if needs.unpackaged:
         parts = ", ".join(f"`{part}`" for part in needs.unpackaged)
         text.append(f"**No package provides {parts}**: ask the author for that code.")
@@ -175,7 +179,8 @@ def run_commands(config: dict[str, Any], needs: Requirements, path: str) -> list
 
 def _run_section(config: dict[str, Any], needs: Requirements, repo_id: str) -> str:
     rollout, evaluate = run_commands(config, needs, repo_id)
-    text = f"## Run\n\nOn the robot:\n\n```bash\n{rollout}\n```\n\nIn simulation:\n\n```bash\n{evaluate}\n```"
+    text = "## Run\n\nThe robot or environment has to give the input features listed below. "
+    text += f"On the robot:\n\n```bash\n{rollout}\n```\n\nIn simulation:\n\n```bash\n{evaluate}\n```"
     packages = needs.training.get("environment", {}).get("packages", [])
     names = [f"`{entry['name']}=={entry['version']}`" for entry in packages if entry.get("name") != "lerobot"]
     if names:

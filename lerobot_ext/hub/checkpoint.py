@@ -21,6 +21,12 @@ PATTERNS = ("*.safetensors", "*.json", "*.yaml", "*.md", "*.png")
 STATE_PATTERNS = ("policy_preprocessor_step_*.safetensors", "policy_postprocessor_step_*.safetensors")
 MIGRATION = "python -m lerobot.processor.migrate_policy_normalization --pretrained-path"
 _MAX_HEADER = 100 << 20
+# What the templates of Hugging Face's libraries leave to their user; PEFT writes such a card unasked.
+UNWRITTEN = "[More Information Needed]"
+LOCAL_BASE = (
+    "lerobot_ext: the adapters change the policy in %s, a folder of this machine: nobody else can load them. "
+    "Push that policy too, and train with --policy.path=USER/REPO."
+)
 
 
 class CheckpointError(ValueError):
@@ -102,6 +108,21 @@ def steps_of(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def adapted_folder(folder: Path) -> str:
+    """The folder whose policy a checkpoint's PEFT adapters change; empty without, or if that is on the Hub.
+
+    A folder exists on the machine that trained the adapters, and nowhere else.
+    """
+    try:
+        base = json.loads((folder / ADAPTER[0]).read_bytes()).get("base_model_name_or_path")
+    except (FileNotFoundError, ValueError, AttributeError):
+        return ""
+    if not isinstance(base, str) or not base:
+        return ""
+    on_the_hub = base.count("/") == 1 and not base.startswith((".", "/", "~")) and not Path(base).is_dir()
+    return "" if on_the_hub else base
+
+
 def examine(folder: Path, source: str = "") -> list[Problem]:
     """What is wrong with a checkpoint's files; empty when it is whole.
 
@@ -120,6 +141,12 @@ def examine(folder: Path, source: str = "") -> list[Problem]:
         return [Problem(CONFIG, str(error), error.remedy)]
     if not (folder / WEIGHTS).is_file() and not all((folder / name).is_file() for name in ADAPTER):
         problems.append(Problem(WEIGHTS, "the weights are missing", again))
+    base = adapted_folder(folder)
+    if base and not Path(base).is_dir():
+        remedy = "ask for the base on the Hub, and for adapters trained with --policy.path=USER/REPO"
+        problems.append(
+            Problem(ADAPTER[0], f"adapts {base}, a folder of the machine that trained it", remedy)
+        )
     for name in PROCESSORS:
         if not (folder / name).is_file():
             remedy = f"a checkpoint of an old LeRobot? `{MIGRATION} {source or folder}`"

@@ -52,12 +52,14 @@ def describe(
 
 def parts_of(policy: Any, pipelines: list[Any]) -> dict[str, str]:
     """The module of each class that has to be there to load a checkpoint, by what it is."""
-    base = getattr(policy, "base_model", None)  # PEFT's wrapper forwards attributes, not its class
-    owner = getattr(base, "model", policy) if base is not None and hasattr(policy, "peft_config") else policy
+    adapted = hasattr(policy, "peft_config")  # PEFT's wrapper forwards attributes, not its class
+    owner = policy.base_model.model if adapted else policy
     parts = {
         f"policy {policy.config.type}": type(owner).__module__,
         f"config {policy.config.type}": type(policy.config).__module__,
     }
+    if adapted:
+        parts["adapters"] = type(policy).__module__
     for pipeline in pipelines:
         for step in pipeline.steps:
             kind = type(step)

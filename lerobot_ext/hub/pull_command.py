@@ -196,7 +196,7 @@ def _show(
     for package in needs.packages:
         entry = states.get(package.name)
         here = "yes" if entry is None else (entry.installed or "MISSING")
-        rows.append((package.name, package.version, here, ", ".join(package.provides)))
+        rows.append((package.name, package.version, here, _in_short(package.provides)))
     out = console()
     out.print(
         table(f"{args.path}: policy {needs.policy}", ["package", "made with", "here", "provides"], rows)
@@ -214,6 +214,15 @@ def _show(
     out.print(f"Whole, in {report['folder']}. To run it:", markup=False)
     for command in report["commands"]:
         out.print(f"\n{command}", markup=False)
+
+
+def _in_short(provides: tuple[str, ...]) -> str:
+    """What a package provides, processor steps only counted when there are many."""
+    steps = [part for part in provides if part.startswith("step ")]
+    if len(steps) <= 2:
+        return ", ".join(provides)
+    others = [part for part in provides if not part.startswith("step ")]
+    return ", ".join([*others, f"{len(steps)} processor steps"])
 
 
 PULL = Command(

@@ -2,6 +2,7 @@
 """`lerobot-ext push FOLDER USER/REPO`: a checkpoint of this machine to the Hub, in one commit."""
 
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,14 @@ def _run(args: Namespace) -> int:
     import tempfile
 
     from lerobot_ext.cli.look import console, table, write_json
-    from lerobot_ext.hub.checkpoint import CheckpointError, examine, files_of, find_checkpoint
+    from lerobot_ext.hub.checkpoint import (
+        LOCAL_BASE,
+        CheckpointError,
+        adapted_folder,
+        examine,
+        files_of,
+        find_checkpoint,
+    )
     from lerobot_ext.hub.push import PushError, open_repository, push_files
 
     if not REPO_ID.fullmatch(args.repo_id):
@@ -51,6 +59,8 @@ def _run(args: Namespace) -> int:
     problems = examine(folder)
     if problems:
         raise CommandError(f"{folder} is not whole: " + "; ".join(map(str, problems)), problems[0].remedy)
+    if base := adapted_folder(folder):
+        sys.stderr.write(LOCAL_BASE % base + "\n")
     with tempfile.TemporaryDirectory() as temporary:
         made = _complete(folder, Path(temporary), args.repo_id, args.eval)
         files = files_of(folder) | made
@@ -88,7 +98,7 @@ def _run(args: Namespace) -> int:
 
 def _complete(folder: Path, out: Path, repo_id: str, evals: list[Path]) -> dict[str, Path]:
     """What the checkpoint lacks for the Hub, written into `out`: requirements, picture, card."""
-    from lerobot_ext.hub.checkpoint import CARD, CheckpointError, complete
+    from lerobot_ext.hub.checkpoint import CARD, UNWRITTEN, CheckpointError, complete
 
     needs = _with_evaluations(_requirements(folder), evals)
     needs.save(out)
@@ -99,8 +109,9 @@ def _complete(folder: Path, out: Path, repo_id: str, evals: list[Path]) -> dict[
             str(error), "train again, or delete lerobot_ext.json: it is derived then"
         ) from error
     made = {path.name: path for path in out.iterdir()}
-    if (folder / CARD).is_file():
-        del made[CARD]  # someone's own
+    own = folder / CARD
+    if own.is_file() and UNWRITTEN not in own.read_text(encoding="utf-8", errors="replace"):
+        del made[CARD]
     return made
 
 

@@ -208,6 +208,8 @@ class _Upload:
         try:
             full_id = open_repository(self.api, repo_id, self.private)
             self._write_card(folder, needs, full_id)
+            if base := checkpoint.adapted_folder(folder):
+                logger.warning(checkpoint.LOCAL_BASE, base)
             files = checkpoint.files_of(folder)
             commit = push_files(self.api, full_id, files, MESSAGE)
         except PushError as error:

@@ -216,6 +216,10 @@ def _check(args: Namespace) -> None:
     ):
         if not low <= value <= high:
             raise CommandError(f"`{name}` {value:g} is not between {low:g} and {high:g}")
+    if args.trace is not None and (args.trace.is_dir() or not args.trace.parent.is_dir()):
+        raise CommandError(
+            f"`--trace` {args.trace} cannot be written", "name a file in a folder that is there"
+        )
     names = args.rename_map
     if not isinstance(names, dict) or not all(isinstance(value, str) for value in names.values()):
         raise CommandError("`--rename-map` must be a JSON object of names")

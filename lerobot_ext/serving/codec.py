@@ -27,7 +27,7 @@ from lerobot_ext.serving.strict_json import Fields, PayloadError, dump_object, p
 MAGIC: Final = b"LRX1"
 MAX_HEADER: Final = 64 * 1024
 MAX_MESSAGE: Final = 64 * 1024 * 1024
-"""Bytes of a whole message by default; a session's own limit, from its policy's features, is far below."""
+"""Bytes of a whole message by default; a session's own limit, from its policy's features, lies below."""
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "F32": np.dtype("<f4"),

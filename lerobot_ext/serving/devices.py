@@ -12,6 +12,7 @@ from lerobot.robots import RobotConfig, make_robot_from_config
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.plugins import describe_error
 
 
 @dataclass
@@ -25,7 +26,7 @@ def make_robot(words: Sequence[str]) -> Any:
     """The robot that `--robot.type=… --robot.port=…` describe; it is not connected.
 
     Raises:
-        CommandError: The type is unknown, or a field is wrong.
+        CommandError: The type is unknown, a field is wrong, or a package it needs is missing.
     """
     unavailable = register_everything()
     wanted = next((word.partition("=")[2] for word in words if word.startswith("--robot.type=")), "")
@@ -41,7 +42,10 @@ def make_robot(words: Sequence[str]) -> Any:
         config = draccus.parse(config_class=_Words, args=list(words)).robot
     except (draccus.ParsingError, draccus.utils.DecodingError, ValueError) as error:
         raise CommandError(f"the robot's options are wrong: {' '.join(str(error).split())}") from None
-    return make_robot_from_config(config)
+    try:
+        return make_robot_from_config(config)
+    except Exception as error:  # the plugin boundary
+        raise CommandError(f"robot {wanted!r} cannot be built: {describe_error(error)}") from error
 
 
 def register_everything() -> list[str]:

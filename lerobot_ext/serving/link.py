@@ -35,6 +35,7 @@ TURN_S: Final = 1.0
 
 _JOIN_S: Final = 600.0  # the server may have to load a large policy first
 _CALL_S: Final = 10.0
+_ANSWER_S: Final = 30.0  # a call returns empty-handed every two seconds; an observation got lost by then
 _SLICE_S: Final = 0.1
 _AHEAD_KEY: Final = "x-lerobot-ahead"
 
@@ -134,6 +135,7 @@ class Link:
         self._wants_reset = False
         self._connected = False
         self._closing = False
+        self._ahead: object = None
         self._alive_at = time.monotonic()
         self._signalled_at = time.monotonic()
         self._changed = threading.Condition()
@@ -241,6 +243,7 @@ class Link:
         answer = self._ask_for_answer()
         if not isinstance(answer, Welcome):
             raise LinkError(f"server {self._server.address} did not answer the join with a welcome")
+        answer.check_for(self._join)
         if self.welcome is not None and replace(answer, lease_s=self.welcome.lease_s) != self.welcome:
             raise LinkError(
                 f"server {self._server.address} came back with another policy or other features "
@@ -263,24 +266,29 @@ class Link:
                 raise
             ahead = dict(error.trailing_metadata() or ()).get(_AHEAD_KEY)
             if ahead is None and self.welcome is None:
-                raise LinkError(f"server {self._server.address} is taken: {error.details()}") from None
+                raise LinkError(
+                    f"server {self._server.address} is taken: {_plain(error.details())}"
+                ) from None
             if ahead is None:
                 raise
             self._alive_at = time.monotonic()
-            self._say(
-                f"waiting for {self._server.address}: {ahead} more before this client; {error.details()}"
-            )
+            if ahead != self._ahead:
+                self._say(
+                    f"waiting for {self._server.address}: {_plain(ahead)} more before this client; "
+                    f"{_plain(error.details())}"
+                )
+                self._ahead = ahead
             return False
         return True
 
-    def _ask_for_answer(self) -> Welcome | Chunk:
-        """The next answer that says something."""
-        deadline = time.monotonic() + _JOIN_S
+    def _ask_for_answer(self) -> Welcome | Chunk | None:
+        """The next answer that says something; None when the server has none for this long."""
+        deadline = time.monotonic() + _ANSWER_S
         while time.monotonic() < deadline:
             data = self._call(self._stub.GetActions, services_pb2.Empty(), _JOIN_S).data
             if data:
                 return read_answer(data, self.welcome)
-        raise LinkError(f"server {self._server.address} gave no answer in {_JOIN_S:g} s")
+        return None
 
     def _serve_once(self) -> None:
         """Carry one observation over, or give a sign of life, or wait for either."""
@@ -323,6 +331,7 @@ class Link:
             waiting.cancel()
         chunk = read_answer(answer, self.welcome) if answer else self._ask_for_answer()
         if not isinstance(chunk, Chunk):
+            logger.warning("no actions followed from an observation; the next one is sent")
             return
         self.round_trips.add((time.monotonic() - chunk.timestamp) * 1e3)
         self.counts.chunks += 1
@@ -366,7 +375,7 @@ class Link:
         Raises:
             LinkError: It does.
         """
-        code, details = error.code(), error.details() or ""
+        code, details = error.code(), _plain(error.details())
         if code in _FATAL:
             raise LinkError(f"server {self._server.address} refuses: {details}") from None
         gone_s = time.monotonic() - self._alive_at
@@ -419,6 +428,11 @@ class Link:
     def _metadata(self) -> list[tuple[str, str]]:
         made = [(SESSION_KEY, self._session)]
         return [*made, self._server.token.metadata] if self._server.token is not None else made
+
+
+def _plain(text: object) -> str:
+    """What a server says, without what could play tricks on a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text or ""))[:1000]
 
 
 def _as_iterator(pieces: Any) -> Iterator[Any]:

@@ -9,14 +9,13 @@ Which gRPC call carries what: `SendPolicyInstructions` a `Join`, `Reset` or `Lea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 
 from lerobot_ext.serving.codec import (
     DTYPES,
-    MAX_MESSAGE,
     Array,
     TensorSpec,
     encode,
@@ -30,6 +29,8 @@ from lerobot_ext.serving.strict_json import Fields, PayloadError
 MAX_FRAMES: Final = 16
 MAX_CHUNK: Final = 4096
 MAX_TASK: Final = 4096
+MAX_SIDE: Final = 4096
+"""Pixels: a server may ask a client to scale a picture, but not to fill its memory with it."""
 _MAX_STEP: Final = 2**53
 _MAX_TIME: Final = 1e12
 ACTION: Final = "action"
@@ -116,7 +117,7 @@ class Join:
     def _read(cls, fields: Fields) -> "Join":
         features = {name: Feature.read(value, name) for name, value in fields.mapping("features").items()}
         rename_map = fields.mapping("rename_map", default=True)
-        if not all(isinstance(value, str) for value in rename_map.values()):
+        if not all(isinstance(value, str) and value.isprintable() for value in rename_map.values()):
             raise PayloadError("the join's `rename_map` must map names to names")
         made = cls(
             policy=fields.text("policy", max_length=512),
@@ -228,7 +229,24 @@ class Welcome:
 
     def largest_observation(self) -> int:
         """Bytes of the largest observation message."""
-        return min(largest_message(self.observation_specs()), MAX_MESSAGE)
+        return largest_message(self.observation_specs())
+
+    def check_for(self, join: Join) -> None:
+        """Make sure that this is an answer to `join`: a client sends nothing it did not offer.
+
+        Raises:
+            PayloadError: It asks for other features or sizes, or announces other actions.
+        """
+        if self.action_names != join.action_names or self.jpeg != join.jpeg:
+            raise PayloadError("the welcome announces other actions or pictures than were asked for")
+        for name, feature in self.wanted.items():
+            offered = join.features.get(name)
+            if offered is not None and join.resize and offered.is_picture and max(feature.shape) <= MAX_SIDE:
+                offered = replace(offered, shape=(*feature.shape[:2], *offered.shape[2:]))
+            if feature != offered:
+                raise PayloadError(
+                    f"the welcome asks for {name!r} {list(feature.shape)}, which was not offered"
+                )
 
     def compresses(self, feature: Feature) -> bool:
         """Whether `feature` comes as JPEG."""
@@ -291,7 +309,7 @@ class Observation:
             raise PayloadError(f"this is {kind!r}, not an observation")
         timestep = fields.whole("timestep", 0, _MAX_STEP)
         timestamp = fields.number("timestamp", -_MAX_TIME, _MAX_TIME)
-        task = fields.text("task", max_length=MAX_TASK)
+        task = fields.text("task", max_length=MAX_TASK, any_letters=True)
         fields.done()
         tensors = read_tensors(body, welcome.observation_specs())
         frames = []

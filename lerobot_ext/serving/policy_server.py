@@ -23,10 +23,11 @@ from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token, bearer, join_address
 from lerobot_ext.serving.allowlist import AllowList, NotAllowed
 from lerobot_ext.serving.chunked import SESSION_KEY, receive_limited, server_options
+from lerobot_ext.serving.codec import MAX_MESSAGE
 from lerobot_ext.serving.contract import Mismatch
 from lerobot_ext.serving.figures import Latencies
 from lerobot_ext.serving.lease import Lease, NotYours, Taken
-from lerobot_ext.serving.messages import Join, Observation, read_instruction
+from lerobot_ext.serving.messages import Join, Observation, Welcome, read_instruction
 from lerobot_ext.serving.policy_host import PolicyFailed, PolicyHost, PolicySession
 from lerobot_ext.serving.strict_json import PayloadError
 
@@ -64,7 +65,10 @@ class _Session:
         self.name = name
         self.join = join
         self.policy = policy
-        self._greeting: bytes | None = policy.welcome.encode()
+        try:
+            self._greeting: bytes | None = policy.welcome.encode()
+        except ValueError as error:
+            raise PayloadError(f"the robot's features do not fit into a welcome: {error}") from None
         self._newest: Observation | None = None
         self._last_call = 0
         self._arrived = threading.Condition()
@@ -142,6 +146,7 @@ class PolicyService(services_pb2_grpc.AsyncInferenceServicer):
         lease (`Lease`): Who drives.
         poll_s (`float`, *optional*): A call for actions returns empty-handed after this long.
         receive_s (`float`, *optional*): An observation that takes longer to arrive is cut off.
+        max_message (`int`, *optional*): A session whose observations may take more bytes is refused.
     """
 
     def __init__(
@@ -151,6 +156,7 @@ class PolicyService(services_pb2_grpc.AsyncInferenceServicer):
         lease: Lease,
         poll_s: float = 2.0,
         receive_s: float = 10.0,
+        max_message: int = MAX_MESSAGE,
     ) -> None:
         self.counts = Counts()
         self._allowed = allowed
@@ -158,6 +164,7 @@ class PolicyService(services_pb2_grpc.AsyncInferenceServicer):
         self._lease = lease
         self._poll_s = poll_s
         self._receive_s = receive_s
+        self._max_message = max_message
         self._session: _Session | None = None
         self._joining = threading.Lock()
 
@@ -231,12 +238,23 @@ class PolicyService(services_pb2_grpc.AsyncInferenceServicer):
             return
         try:
             with self._lease.at_work(name), self._joining:
-                self._session = _Session(name, join, self._host.open(allowed, join, self._lease.ttl_s))
+                policy = self._host.open(allowed, join, self._lease.ttl_s)
+                self._check_size(policy.welcome)
+                self._session = _Session(name, join, policy)
         except BaseException:
             self._lease.release(name)
             raise
         self.counts.sessions += 1
         logger.info("%s drives a %s with policy %s", peer, join.robot_type, allowed.name)
+
+    def _check_size(self, welcome: Welcome) -> None:
+        """Refuse a session whose observations are too large; in one, no byte beyond theirs is taken."""
+        n_bytes = welcome.largest_observation()
+        if n_bytes > self._max_message:
+            raise PayloadError(
+                f"an observation for {welcome.policy} may take {n_bytes / 1e6:.1f} MB, and this server takes "
+                f"{self._max_message / 1e6:.1f}: send smaller pictures, or start it with `--max-megabytes`"
+            )
 
     def _driving(self, context: Any) -> _Session:
         """The session of the caller, if it drives.

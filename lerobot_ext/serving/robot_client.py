@@ -106,6 +106,9 @@ def to_frame(observation: Mapping[str, Any], wanted: Mapping[str, Feature]) -> d
     """
     frame: dict[str, Array] = {}
     for name, feature in wanted.items():
+        parts = [name.removeprefix(_IMAGES)] if feature.is_picture else feature.names
+        if missing := [part for part in parts if part not in observation]:
+            raise ValueError(f"the robot's observation lacks {', '.join(missing)}, which it promises")
         if not feature.is_picture:
             frame[name] = np.array([observation[key] for key in feature.names], dtype=np.float32)
             if not np.isfinite(frame[name]).all():
@@ -170,18 +173,23 @@ class RobotClient:
 
     def _loop(self, stop: threading.Event, trace: IO[str] | None) -> None:
         period_s = 1.0 / self._pace.fps
-        started = tick = time.monotonic()
+        started = due = time.monotonic()
         while not stop.is_set():
-            if self._pace.duration_s and tick - started >= self._pace.duration_s:
+            now = time.monotonic()
+            if self._pace.duration_s and now - started >= self._pace.duration_s:
                 return
             self._link.raise_if_failed()
-            self._act(trace, tick - started)
+            self._act(trace, now - started)
             self._look()
             self._tell(self.counts)
-            spent_s = time.monotonic() - tick
-            self.counts.slow_ticks += spent_s > period_s
-            precise_sleep(max(period_s - spent_s, 0.0))
-            tick = time.monotonic()
+            # By the clock, not by the last tick: sleeps are a little too long, and chunks have a rate.
+            due += period_s
+            left_s = due - time.monotonic()
+            if left_s < 0:
+                self.counts.slow_ticks += 1
+                # What was missed for long is not made up for: the arm would rush.
+                due = max(due, time.monotonic() - period_s)
+            precise_sleep(max(left_s, 0.0))
 
     def _act(self, trace: IO[str] | None, now_s: float) -> None:
         """Execute the next action, or hold."""

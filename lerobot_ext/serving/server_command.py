@@ -72,6 +72,13 @@ def _configure(parser: ArgumentParser) -> None:
     run.add_argument(
         "--max-loaded", type=int, default=2, help="policies kept in memory (default: %(default)s)"
     )
+    run.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=64.0,
+        metavar="MB",
+        help="largest observation; within it each policy's features set the limit (default: %(default)s)",
+    )
     run.add_argument("--ready-file", type=Path, metavar="PATH.json", help="written when clients may connect")
     run.add_argument("--duration", type=float, metavar="S", help="end after S seconds (default: at Ctrl-C)")
     run.add_argument(
@@ -90,6 +97,9 @@ def _run(args: Namespace) -> int:
     token = read_token(args.token_file)
     check_exposure(args.host, token, tls=args.tls_cert is not None, insecure_network=args.insecure_network)
     allowed = _allowed(args)
+    if args.ready_file is not None:
+        # One that was killed leaves its file behind, and who waits for ours must not find that.
+        args.ready_file.unlink(missing_ok=True)
 
     from lerobot_ext.cli.look import console
 
@@ -129,6 +139,8 @@ def _check(args: Namespace) -> None:
         )
     if not 0.5 <= args.lease_s <= 3600:
         raise CommandError(f"--lease-s {args.lease_s:g} is not between 0.5 and 3600", "leave it out for 10")
+    if not 0.1 <= args.max_megabytes <= 1024:
+        raise CommandError(f"--max-megabytes {args.max_megabytes:g} is not between 0.1 and 1024")
     if args.max_loaded < 1:
         raise CommandError(f"--max-loaded {args.max_loaded} keeps no policy", "give 1 or more")
 
@@ -160,7 +172,8 @@ def _service(args: Namespace, allowed: "AllowList") -> "PolicyService":
             host.load(entry)
     except PolicyFailed as error:
         raise CommandError(str(error), "`lerobot-ext doctor` examines the installation") from None
-    return PolicyService(allowed, host, Lease(args.lease_s, args.clients))
+    max_message = int(args.max_megabytes * 1e6)
+    return PolicyService(allowed, host, Lease(args.lease_s, args.clients), max_message=max_message)
 
 
 def _announce(args: Namespace, allowed: "AllowList", port: int, *, has_token: bool) -> None:
@@ -198,6 +211,8 @@ def _announce(args: Namespace, allowed: "AllowList", port: int, *, has_token: bo
 
 def _watch(service: "PolicyService", stop: threading.Event, duration_s: float | None) -> None:
     """Show what goes on until the end; a file gets no status line."""
+    from rich.text import Text
+
     from lerobot_ext.cli.look import console
 
     end = time.monotonic() + duration_s if duration_s else None
@@ -207,7 +222,8 @@ def _watch(service: "PolicyService", stop: threading.Event, duration_s: float | 
             if end is not None and time.monotonic() >= end:
                 return
             if out.is_terminal:
-                status.update(_status(service))
+                # Text, not markup: the client chose some of these words.
+                status.update(Text(_status(service)))
 
 
 def _status(service: "PolicyService") -> str:

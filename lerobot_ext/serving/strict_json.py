@@ -66,11 +66,16 @@ class Fields:
         self._left = dict(values)
         self._what = what
 
-    def text(self, name: str, *, max_length: int = 256, default: str | None = None) -> str:
-        """A string of at most `max_length` characters."""
-        value = self._take(name, default)
+    def text(self, name: str, *, max_length: int = 256, any_letters: bool = False) -> str:
+        """A string of at most `max_length` characters; printable ones, unless `any_letters` may come.
+
+        What is printable may end in a terminal or a log.
+        """
+        value = self._take(name, None)
         if not isinstance(value, str) or len(value) > max_length:
             raise self._wrong(name, f"text of at most {max_length} characters", value)
+        if not any_letters and not value.isprintable():
+            raise self._wrong(name, "text without control characters", value)
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
@@ -139,7 +144,7 @@ class Fields:
 
 
 def _is_short(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= 256
+    return isinstance(value, str) and len(value) <= 256 and value.isprintable()
 
 
 def _refuse_deep(text: bytes, what: str) -> None:

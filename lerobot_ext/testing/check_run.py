@@ -67,7 +67,7 @@ class Limits:
     """
 
     only: Sequence[str] = ()
-    rule_s: float = 120.0
+    rule_s: float = 300.0
     start_s: float = START_LIMIT_S
     connect: bool = False
 

@@ -120,7 +120,13 @@ def _nested(settings: Mapping[str, str]) -> dict[str, Any]:
                 )
         if last in place:
             raise CommandError(f"`{path}` is set, and a part of it as well", "set one or the other")
-        place[last] = text_value(text)
+        try:
+            place[last] = text_value(text)
+        except Exception as error:  # whatever the YAML parser raises: the text is the user's
+            raise CommandError(
+                f"`{path}` cannot be read from {text!r}: {describe_error(error)}",
+                "write it as on a stock command line; quote a text with special characters twice",
+            ) from error
     return values
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from email import message_from_string
 from email.message import Message
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -64,6 +65,11 @@ def uv() -> str | None:
         if found and subprocess.run([found, "--version"], capture_output=True).returncode == 0:
             return found
     return None
+
+
+def can_install() -> bool:
+    """Whether there is a command that installs wheels into another environment."""
+    return uv() is not None or find_spec("pip") is not None
 
 
 def clean_variables() -> dict[str, str]:

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
 from typing import Any
 from urllib.parse import parse_qs
 
-from lerobot_ext.testing.hub_http import HubRequest, json_object, web_prefix
+from lerobot_ext.testing.hub_http import HubRequest, json_object, values_of, web_prefix
 from lerobot_ext.testing.hub_store import (
     Commit,
     FileEntry,
@@ -56,7 +55,7 @@ class FileRequests(HubRequest):
         self._need_read(kind, repo)
         body = self._body()
         if self.headers.get("Content-Type", "").startswith("application/json"):
-            paths = json_object(body).get("paths", [])
+            paths = values_of(json_object(body), "paths", str)
         else:
             paths = parse_qs(body.decode(errors="replace")).get("paths", [])
         _, commit = self.hub.store.resolve(kind, repo, revision)
@@ -94,13 +93,15 @@ class FileRequests(HubRequest):
 
     def _preupload(self, kind: str, repo: str, revision: str) -> None:
         self._need_write(kind, repo)
-        wishes = self._body_json().get("files", [])
+        wishes = values_of(self._body_json(), "files", dict)
         _, commit = self.hub.store.resolve(kind, repo, revision)
         answers = []
         for wish in wishes:
             path = check_file_path(str(wish.get("path", "")))
-            sample = base64.b64decode(wish.get("sample", ""))
-            mode = "lfs" if _is_large(path, int(wish.get("size", 0)), sample) else "regular"
+            size, sample = wish.get("size", 0), wish.get("sample", "")
+            if not isinstance(size, int) or not isinstance(sample, str):
+                raise HubError(400, f"file {path!r} needs a number `size` and a text `sample`")
+            mode = "lfs" if _is_large(path, size, _decoded(path, sample)) else "regular"
             known = commit.files.get(path)
             # The hash by which the client finds out that a file has not changed.
             oid = known.etag if known is not None and known.lfs == (mode == "lfs") else None
@@ -111,9 +112,9 @@ class FileRequests(HubRequest):
         self._need_write(kind, repo)
         limit = self.hub.max_file_bytes
         answers = []
-        for wish in self._body_json().get("objects", []):
+        for wish in values_of(self._body_json(), "objects", dict):
             oid, size = str(wish.get("oid", "")), wish.get("size")
-            if not re.fullmatch(r"[0-9a-f]{64}", oid) or not isinstance(size, int):
+            if not re.fullmatch(r"[0-9a-f]{64}", oid) or type(size) is not int or size < 0:
                 raise HubError(422, f"large file {oid!r} needs a SHA-256 and a size")
             answer: dict[str, Any] = {"oid": oid, "size": size}
             if limit is not None and size > limit:
@@ -157,12 +158,14 @@ class FileRequests(HubRequest):
         header: dict[str, Any] = {}
         changes = []
         for line in lines:
-            if line.get("key") == "header":
-                header = line.get("value") or {}
-            elif line.get("key") == "file":
-                changes.append({**line, "entry": self._store_file(line.get("value") or {})})
+            key, value = line.get("key"), line.get("value")
+            if not isinstance(value, dict):
+                raise HubError(400, f"operation {key!r} has no object `value`")
+            if key == "header":
+                header = value
             else:
-                changes.append({key: line.get(key) for key in ("key", "value")})
+                entry = self._store_file(value) if key == "file" else None
+                changes.append({"key": key, "value": value, "entry": entry})
         oid = self.hub.store.commit(kind, repo, revision, header, changes, author=user)
         address = f"{self._base()}/{web_prefix(kind)}{repo}/commit/{oid}"
         self._json({"success": True, "commitOid": oid, "commitUrl": address, "hookOutput": ""})
@@ -171,15 +174,20 @@ class FileRequests(HubRequest):
         """Keep the content of a file that came within a commit."""
         if value.get("encoding") != "base64":
             raise HubError(400, f"file {value.get('path')!r} must be encoded in base64")
-        try:
-            content = base64.b64decode(str(value.get("content", "")), validate=True)
-        except binascii.Error:
-            raise HubError(400, f"file {value.get('path')!r} is not base64") from None
+        content = _decoded(value.get("path"), value.get("content", ""))
         limit = self.hub.max_file_bytes
         if limit is not None and len(content) > limit:
             raise HubError(413, f"file {value.get('path')!r} is larger than this Hub takes ({limit} bytes)")
         sha256 = self.hub.store.add_blob(iter([content]))
         return FileEntry(sha256=sha256, size=len(content), git_oid=git_oid(content), lfs=False)
+
+
+def _decoded(path: object, content: object) -> bytes:
+    """The bytes of a file that came as base64."""
+    try:
+        return base64.b64decode(str(content), validate=True)
+    except ValueError:  # also characters beyond ASCII
+        raise HubError(400, f"file {path!r} is not base64") from None
 
 
 def _tree_rows(commit: Commit, folder: str, *, recursive: bool) -> list[dict[str, Any]]:

@@ -175,6 +175,14 @@ def json_object(text: bytes) -> dict[str, Any]:
     return value
 
 
+def values_of[Kind](body: dict[str, Any], name: str, kind: type[Kind]) -> list[Kind]:
+    """The list that a field of a body must be, each value of one kind; an absent field is an empty list."""
+    values = body.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise HubError(400, f"field `{name}` of the request's body is not a list of {kind.__name__}")
+    return values
+
+
 def web_prefix(kind: str) -> str:
     """Where repositories of a kind live on the Hub's web address."""
     return "" if kind == "model" else f"{kind}s/"

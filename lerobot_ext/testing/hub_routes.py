@@ -81,6 +81,10 @@ class HubHandler(RepositoryRequests, FileRequests):
             logger.exception("the loopback Hub could not answer %s %s", self.command, path)
             self.close_connection = True
             self._refuse(HubError(507, f"the Hub's disk refused: {error.strerror or error}"))
+        except Exception as error:  # a request must not end without an answer
+            logger.exception("the loopback Hub failed at %s %s", self.command, path)
+            self.close_connection = True
+            self._refuse(HubError(500, f"the loopback Hub failed: {type(error).__name__}: {error}"))
 
     def _run(self, name: str, parts: dict[str, str | None]) -> None:
         """Call a handler with its path's parts, decoded."""

@@ -87,10 +87,12 @@ def observe(observer: LoopObserver, script: ModuleType) -> None:
 
 
 def forget(observer: LoopObserver) -> None:
-    """Tell `observer` nothing any more."""
+    """Tell `observer` nothing any more; when nobody is left to be told, LeRobot gets its own code back."""
     if observer in _observers:
         _observers.remove(observer)
     _failed.discard(id(observer))
+    if not _observers:
+        uninstall()
 
 
 def install(script: ModuleType) -> bool:

@@ -79,6 +79,13 @@ def policy_server(home: Path, token: Path, port: int = 0) -> Iterator[tuple[subp
         ready_file.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="module")
+def server(home: Path, token: Path, checkpoint: Path) -> Iterator[tuple[subprocess.Popen, dict]]:
+    """One server for all tests; the last one kills it."""
+    with policy_server(home, token) as running:
+        yield running
+
+
 @pytest.fixture
 def client(home, bench, token, checkpoint, tmp_path):
     """Starts a client of the virtual arm."""
@@ -129,10 +136,10 @@ def torque(bench: dict) -> list[int]:
         return control.request("torque")["torque"]["follower"]
 
 
-def test_the_virtual_arm_follows_the_policy_through_a_slow_network(home, bench, token, client, tmp_path):
+def test_the_virtual_arm_follows_the_policy_through_a_slow_network(bench, server, client, tmp_path):
     trace = tmp_path / "trace.jsonl"
     before = joints(bench)
-    with policy_server(home, token) as (_, ready), SlowProxy(ready["port"], delay_s=0.1) as network:
+    with SlowProxy(server[1]["port"], delay_s=0.1) as network:
         process = client(network.address, "--duration=8", f"--trace={trace}", "--image_quality=80")
         seen = []
         while process.poll() is None:
@@ -154,7 +161,20 @@ def test_the_virtual_arm_follows_the_policy_through_a_slow_network(home, bench, 
     assert torque(bench) == [0] * 6  # released in order
 
 
-def test_after_kill_9_of_the_server_no_action_is_repeated(home, bench, token, client, tmp_path):
+def test_a_wrong_token_ends_in_one_line_and_the_arm_stays_limp(bench, server, client, tmp_path):
+    wrong = tmp_path / "wrong"
+    wrong.write_text("another secret of sixteen".replace(" ", "-"))
+    wrong.chmod(0o600)
+    process = client(server[1]["address"], f"--token-file={wrong}")
+    _, errors = process.communicate(timeout=START_S)
+    assert process.returncode == 2
+    assert "no or wrong token" in errors
+    assert "Traceback" not in errors
+    assert SECRET not in errors
+    assert torque(bench) == [0] * 6
+
+
+def test_after_kill_9_of_the_server_no_action_is_repeated(home, bench, token, server, client, tmp_path):
     trace = tmp_path / "trace.jsonl"
 
     def wait_for(condition):
@@ -164,11 +184,12 @@ def test_after_kill_9_of_the_server_no_action_is_repeated(home, bench, token, cl
             assert time.monotonic() < end, "it did not come to pass"
             time.sleep(0.1)
 
-    with policy_server(home, token) as (server, ready):
-        process = client(f"127.0.0.1:{ready['port']}", f"--trace={trace}")
-        wait_for(lambda: len(executed(trace)) > 30)
-        server.kill()
-        server.wait(30)
+    killed, ready = server
+    process = client(ready["address"], f"--trace={trace}")
+    wait_for(lambda: len(executed(trace)) > 30)
+    killed.kill()
+    killed.wait(30)
+    (home / "server.json").unlink()  # what a server that is killed leaves behind
     before = len(executed(trace))
     with policy_server(home, token, ready["port"]):
         wait_for(lambda: len(executed(trace)) > before + 130)  # more than one chunk: the new server's
@@ -182,18 +203,4 @@ def test_after_kill_9_of_the_server_no_action_is_repeated(home, bench, token, cl
     assert summary["reconnects"] == 1
     assert "lost" in errors
     assert "again" in errors
-    assert torque(bench) == [0] * 6
-
-
-def test_a_wrong_token_ends_in_one_line_and_the_arm_stays_limp(home, bench, token, client, tmp_path):
-    wrong = tmp_path / "wrong"
-    wrong.write_text("another secret of sixteen".replace(" ", "-"))
-    wrong.chmod(0o600)
-    with policy_server(home, token) as (_, ready):
-        process = client(f"127.0.0.1:{ready['port']}", f"--token-file={wrong}")
-        _, errors = process.communicate(timeout=START_S)
-    assert process.returncode == 2
-    assert "no or wrong token" in errors
-    assert "Traceback" not in errors
-    assert SECRET not in errors
     assert torque(bench) == [0] * 6

@@ -48,7 +48,7 @@ class Fine(Toy): pass
 
 class Deadly(Toy):
     @check_if_not_connected
-    def get_observation(self):
+    def send_action(self, action):
         print("the driver gives up", flush=True)
         os._exit(3)
 
@@ -70,6 +70,7 @@ class DeadlyConfig(RobotConfig): pass
 @dataclass(kw_only=True)
 class HangingConfig(RobotConfig): pass
 """
+SPEED = "--set=fine_zz.speed=3"
 REGISTERS_NOTHING = "VALUE = 1\n"
 
 
@@ -95,14 +96,15 @@ def check(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_plugin_that_dies_or_hangs_costs_one_outcome_each(zoo):
-    ran = check(zoo, "lerobot-robot-zoo-zz", "--connect", "--timeout=6", "--set=fine_zz.speed=3", "--json")
+    ran = check(zoo, "lerobot-robot-zoo-zz", "--connect", "--only=robot/*", "--timeout=15", "--json", SPEED)
     assert ran.returncode == 1, ran.stderr
     report = json.loads(ran.stdout)
     assert report["ok"] is False
     assert report["distribution"] == "lerobot_robot_zoo_zz"
     assert report["versions"]["plugins"] == {"lerobot_robot_zoo_zz": "1.2.3"}
     assert {"python", "lerobot", "torch", "lerobot_ext"} < set(report["versions"])
-    robots = {one["choice"]: one for one in report["checks"] if one["kind"] == "robot"}
+    assert {one["kind"] for one in report["checks"]} == {"robot"}
+    robots = {one["choice"]: one for one in report["checks"]}
     status = {
         name: {outcome["rule"]: outcome["status"] for outcome in one["outcomes"]}
         for name, one in robots.items()
@@ -123,7 +125,7 @@ def test_a_plugin_that_dies_or_hangs_costs_one_outcome_each(zoo):
     assert status["deadly_zz"]["robot/limits-relative-targets"] == "not reached"
 
     hanging = {outcome["rule"]: outcome for outcome in robots["hanging_zz"]["outcomes"]}
-    assert hanging["robot/observation-features-reach-the-dataset"]["found"] == "did not end within 6 s"
+    assert hanging["robot/observation-features-reach-the-dataset"]["found"] == "did not end within 15 s"
     assert hanging["robot/rollout-uses-every-feature"]["status"] == "not reached"
     assert hanging["robot/refuses-a-second-connect"]["status"] == "passed"
 
@@ -133,8 +135,8 @@ def test_a_choice_is_shown_as_a_table_with_remedies_and_one_line(zoo):
     assert ran.returncode == 0, ran.stderr
     assert "robot fine_zz (lerobot_robot_zoo_zz 1.2.3)" in ran.stdout
     assert "set by the check: port: 'lerobot-ext-check'" in ran.stdout
-    # `names-are-set` builds on two rules more.
-    assert ran.stdout.rstrip().splitlines()[-1] == "fine_zz: 6 passed, 0 failed"
+    # `names-are-set` builds on three rules more.
+    assert ran.stdout.rstrip().splitlines()[-1] == "fine_zz: 7 passed, 0 failed"
     assert "lerobot 0.6" in ran.stdout
 
 
@@ -168,3 +170,17 @@ def test_a_plugin_that_does_not_import_fails_with_the_doctors_words(zoo):
     assert ran.returncode == 1, ran.stderr
     assert "not_there_zz" in ran.stdout
     assert "remedy: " in ran.stdout
+
+
+def test_a_policy_of_lerobots_own_is_checked_with_the_settings_that_are_given(zoo):
+    sizes = {"dim_model": 32, "n_heads": 2, "dim_feedforward": 64, "chunk_size": 8, "n_action_steps": 4}
+    settings = [f"--set={name}={size}" for name, size in sizes.items()]
+    ran = check(zoo, "--policy.type=act", *settings, "--only=chunk-has-the-right-shape", "--json")
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    (act,) = report["checks"]
+    assert act["distribution"] == "lerobot"
+    assert act["settings"] == {name: str(size) for name, size in sizes.items()}
+    assert "pretrained_backbone_weights" in act["changed"]
+    assert act["counts"]["failed"] == act["counts"]["not reached"] == 0
+    assert act["outcomes"][-1]["rule"] == "policy/chunk-has-the-right-shape"

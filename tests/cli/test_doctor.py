@@ -92,7 +92,7 @@ def run(zoo: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_doctor_finds_every_one_of_them(zoo):
-    ran = run(zoo, "lerobot-ext", "doctor", "--json")
+    ran = run(zoo, "lerobot-ext", "doctor", "--plugins", "--json")
     assert ran.returncode == 1, ran.stderr
     report = json.loads(ran.stdout)
     assert report["ok"] is False

@@ -4,6 +4,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lerobot.cameras.opencv import OpenCVCameraConfig
 from lerobot.envs.configs import EnvConfig
 from lerobot.robots.config import RobotConfig
@@ -11,6 +13,7 @@ from lerobot.robots.koch_follower import KochFollowerConfig
 from lerobot_env_koch.config import KochEnvConfig
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.testing.check_command import _settings as settings_of
 from lerobot_ext.testing.choices import PLACEHOLDER, choice_class, config_factory
 
 
@@ -56,3 +59,27 @@ def test_what_cannot_be_set_is_one_clear_line():
     for both in ({"region": "1", "region.yaw_rad": "1"}, {"region.yaw_rad": "1", "region": "{}"}):
         with pytest.raises(CommandError, match="is set, and"):
             config_factory(EnvConfig, "koch", both)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_in_one_line(text):
+    try:
+        config_factory(EnvConfig, "koch", {"task": text})
+    except CommandError as error:
+        refused = error
+    else:
+        return
+    assert "`task` cannot be read" in str(refused)
+    assert "\n" not in str(refused)
+    assert refused.remedy
+
+
+@given(st.lists(st.tuples(st.from_regex(r"[a-z_]{1,4}(\.[a-z_]{1,4}){0,2}", fullmatch=True), st.text())))
+def test_settings_are_taken_over_whole_or_refused(pairs):
+    texts = [f"{path}={value}" for path, value in pairs]
+    paths = [path for path, _ in pairs]
+    if len(set(paths)) < len(paths):
+        with pytest.raises(CommandError, match="set twice"):
+            settings_of(texts, ["other"])
+    else:
+        assert settings_of(texts, ["other"]) == {"other": dict(pairs)}

@@ -159,3 +159,16 @@ def test_a_choice_is_an_installed_distribution():
 
 def test_every_rule_has_a_broken_distribution():
     assert {*BROKEN, "order-of-imports-is-free"} == set(RULES)
+
+
+def test_other_plugins_are_not_there_while_one_is_tried():
+    class Watched(Wheeled):
+        left_out = ()
+
+        def make_environment(self, folder, without):
+            type(self).left_out = without
+            return super().make_environment(folder, without)
+
+    outcome = Watched().judge("test_it_registers_what_it_promises")
+    assert outcome.status == "passed", outcome
+    assert {"lerobot_policy_hierarchical_diffusion", "lerobot_env_koch", PACKAGE} <= set(Watched.left_out)

@@ -150,3 +150,20 @@ def test_an_option_that_is_taken_costs_the_check_alone(capsys):
     add_options(parser, [ONE, check("two", "one"), BAD])
     assert "check 'two' is left out" in capsys.readouterr().err
     assert parser.parse_args(["--bad=1"]).bad == "1"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("--policy.path=not/there/at/all", "there is no such folder"),
+        ("--dataset.repo_id=me/none_zz", "no dataset at"),
+        ("--dataset.root=not/there", "holds no folder `meta`"),
+        ("--cameras=zmq://nowhere", "no address of a camera"),
+    ],
+)
+def test_wrong_usage_is_two(word, said, capsys):
+    assert main(["doctor", word]) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert "remedy: " in told.err
+    assert told.out == ""

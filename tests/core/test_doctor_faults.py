@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prepared faults: the doctor names exactly each, with a remedy, and finds nothing on its healthy twin."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ def originals(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path, originals, monkeypatch) -> World:
+def world(tmp_path, originals, monkeypatch) -> Iterator[World]:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
-    return World(tmp_path, originals)
+    yield World(tmp_path, originals)
+    shutil.rmtree(tmp_path)  # each holds the weights once more
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

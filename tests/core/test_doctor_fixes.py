@@ -2,8 +2,11 @@
 """`--fix`: what it mends is healthy afterwards, what was there before is kept."""
 
 import json
+import re
+import shlex
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +42,9 @@ def apply(section: Section, name: str) -> str:
 
 
 @pytest.fixture
-def checkpoint(tmp_path, originals) -> Path:
-    return shutil.copytree(originals / "checkpoint", tmp_path / "policy")
+def checkpoint(tmp_path, originals) -> Iterator[Path]:
+    yield shutil.copytree(originals / "checkpoint", tmp_path / "policy")
+    shutil.rmtree(tmp_path)  # the weights are large
 
 
 @pytest.mark.slow
@@ -179,3 +183,41 @@ def test_looking_changes_nothing(copy):
         before = contents(root)
         datasets.look(root, {"path": None, "type": "act"})
         assert contents(root) == before
+
+
+# --- commands that remedies print
+
+
+def run_printed(section: Section, monkeypatch) -> None:
+    """Run the command of the section's only finding, word by word."""
+    from lerobot.scripts import lerobot_edit_dataset
+
+    [finding] = section.findings
+    [command] = re.findall(r"`(lerobot-edit-dataset [^`]*)`", finding.remedy)
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    lerobot_edit_dataset.main()
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "episodes"),
+    [
+        ("joints", datasets.column("observation.state", datasets.with_nan), 2),
+        ("joints", datasets.rows(datasets.drop("observation.state")), 3),
+    ],
+)
+def test_the_command_that_a_remedy_prints_mends_the_dataset(copy, monkeypatch, kind, damage, episodes):
+    root = copy(kind)
+    damage(root)
+    before = contents(root)
+    run_printed(datasets.look(root)[0], monkeypatch)
+    section = datasets.look(root.with_name("set_edited"))[0]
+    assert section.facts["episodes"] == episodes
+    assert section.findings == []
+    assert contents(root) == before
+
+
+def test_the_command_for_a_blank_task_gives_it_a_text(copy, monkeypatch):
+    root = copy("joints")
+    datasets.blank_task(root)
+    run_printed(datasets.look(root)[0], monkeypatch)
+    assert datasets.look(root)[0].findings == []

@@ -2,6 +2,7 @@
 """The doctor's children and what they look at: real libraries, a real capture, a real publisher."""
 
 import base64
+import importlib.util
 import json
 import sys
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doctor_faults import datasets
 
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.doctor import (
@@ -122,6 +124,30 @@ def test_pyav_of_this_environment_encodes_and_decodes_all_three_codecs():
         ("h264", "hevc", "av1"), True
     )
     assert found["codecs"]["av1"]["encoder"] == "libsvtav1"
+
+
+@pytest.mark.slow
+def test_torchcodec_and_pyav_give_the_same_frames_of_a_real_video(tmp_path, monkeypatch):
+    """PyAV's wheel brings an FFmpeg under names of its own; under the usual ones torchcodec loads it."""
+    av = pytest.importorskip("av")
+    bundled = Path(av.__file__).parents[1] / "av.libs"
+    if importlib.util.find_spec("torchcodec") is None or not list(bundled.glob("libavutil-*.so.*")):
+        pytest.skip("there is no torchcodec, or PyAV has no FFmpeg of its own")
+    for name in ("avutil", "avcodec", "avformat", "avfilter", "avdevice", "swscale", "swresample"):
+        [library] = bundled.glob(f"lib{name}-*.so.*")
+        major = library.name.partition(".so.")[2].partition(".")[0]
+        (tmp_path / f"lib{name}.so.{major}").symlink_to(library)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path}:{bundled}")
+    loaded = video.CHECK.examine(Namespace())[0]
+    assert loaded.facts["backend"] == "torchcodec", loaded.facts["torchcodec_error"]
+    assert loaded.facts["ffmpeg"]
+    datasets.record(tmp_path / "set", "video")
+    file = str(tmp_path / "set" / datasets.VIDEO)
+    told = dataset_pictures.ask_child([{"path": file, "times": [0.0, 0.3, 17 / 30], "depth": False}])
+    assert told.value["backends"] == ["pyav", "torchcodec"]
+    [result] = told.value["results"]
+    assert result["errors"] == {}
+    assert result["differs"] <= 2.0
 
 
 def test_an_encoder_that_is_not_there_is_said():

@@ -5,14 +5,19 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_training
 from huggingface_hub import HfApi, ModelCard, constants
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from tiny_training import REPO
 
 from lerobot_ext.cli.main import main
 from lerobot_ext.hub import derive, pull, train_hooks
-from lerobot_ext.hub.checkpoint import examine, files_of
+from lerobot_ext.hub.checkpoint import examine, files_of, safetensors_fault
 from lerobot_ext.testing.hub import HubServer, in_this_process
 from lerobot_ext.testing.hub_faults import FaultyHub
 
@@ -25,6 +30,7 @@ def trained(tmp_path_factory) -> Path:
     """A checkpoint as `lerobot-train` with our plugins leaves it."""
     folder = tmp_path_factory.mktemp("trained")
     script = tiny_training.training_script()
+    train_hooks.uninstall()  # another test may have loaded our plugins
     train_hooks.install(script)
     try:
         training = tiny_training.train(folder, script)
@@ -144,6 +150,13 @@ def test_a_card_of_ones_own_goes_out_as_it_is(hub, folder, say):
     assert hub.store.blob_path(commit.files["README.md"].sha256).read_text().endswith("# Mine\n")
 
 
+def test_a_card_that_nobody_has_filled_in_is_replaced(hub, folder, say):
+    (folder / "README.md").write_text("---\nlibrary_name: peft\n---\n[More Information Needed]\n")
+    say("push", folder, REPO)
+    _, commit = hub.store.resolve("model", REPO, "main")
+    assert "pip install" in hub.store.blob_path(commit.files["README.md"].sha256).read_text()
+
+
 def test_a_checkpoint_of_stock_lerobot_is_pushed_too(hub, folder, say):
     (folder / "lerobot_ext.json").unlink()
     assert say("push", folder, REPO)[0] == 0
@@ -185,6 +198,32 @@ def test_what_is_not_whole_is_not_pushed(hub, folder, say, spoil, said, remedy):
     assert said in message
     assert remedy in hint
     assert hub.store.list_repos("model") == []
+
+
+@pytest.mark.parametrize(
+    ("base", "local"),
+    [("user/base", False), ("/gone/base", True), ("outputs", True), (None, False), (3, False)],
+)
+def test_adapters_of_a_policy_in_a_folder_that_is_not_here_cannot_be_loaded(folder, base, local):
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    said = [str(problem) for problem in examine(folder)]
+    expected = [f"adapter_config.json: adapts {base}, a folder of the machine that trained it"]
+    assert said == (expected if local else [])
+
+
+@given(st.data())
+def test_a_weights_file_of_another_length_never_passes(tmp_path_factory, data):
+    whole = save({"a": np.zeros(3, np.float32), "b": np.ones((2, 2), np.float64)})
+    path = tmp_path_factory.mktemp("weights") / "x.safetensors"
+    path.write_bytes(whole)
+    assert safetensors_fault(path) == ""
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    for content in (whole[:cut], whole + data.draw(st.binary(min_size=1)), data.draw(st.binary(max_size=64))):
+        path.write_bytes(content)
+        assert safetensors_fault(path), content
+        with pytest.raises(SafetensorError), safe_open(path, framework="np"):
+            pass
 
 
 def truncate(path: Path, cut: int | None) -> None:
@@ -356,8 +395,9 @@ def test_private_missing_and_wrong_are_told_with_a_remedy(tmp_path, folder, say,
         assert (code, "has no revision 'nope'" in err) == (2, True), err
         code, _, err = say("pull", "--policy.path=a/b/c")
         assert (code, "is no name of a repository" in err) == (2, True), err
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-        code, _, err = say("pull", f"--policy.path={REPO}")
+        with monkeypatch.context() as offline:
+            offline.setattr(constants, "HF_HUB_OFFLINE", True)
+            code, _, err = say("pull", f"--policy.path={REPO}")
         assert (code, "switched off by HF_HUB_OFFLINE" in err) == (2, True), err
 
 
@@ -391,14 +431,15 @@ def test_wherever_a_pull_breaks_it_says_so_and_can_be_repeated(tmp_path, folder,
         assert total >= len(files_of(folder))
         for number in range(1, total + 1):
             to, cache = tmp_path / f"to{number}", tmp_path / f"cache{number}"
-            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
             server.mend()
             server.break_at(number, place, lasting=True)
-            code, _, err = say("pull", f"--policy.path={REPO}", "--to", to)
-            assert code in (0, 2)
-            assert code == 0 or "cannot be reached" in err or "try again" in err, err
-            server.mend()
-            assert say("pull", f"--policy.path={REPO}", "--to", to)[0] == 0
+            with monkeypatch.context() as fresh:
+                fresh.setattr(constants, "HF_HUB_CACHE", str(cache))
+                code, _, err = say("pull", f"--policy.path={REPO}", "--to", to)
+                assert code in (0, 2)
+                assert code == 0 or "cannot be reached" in err or "try again" in err, err
+                server.mend()
+                assert say("pull", f"--policy.path={REPO}", "--to", to)[0] == 0
             assert examine(to) == []
 
 

@@ -7,12 +7,14 @@ import json
 import shutil
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 import tiny_training
 import torch
 from huggingface_hub import HfApi
+from lerobot.optim import AdamConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
@@ -22,6 +24,7 @@ from tiny_training import REPO
 from lerobot_ext.hub import hook, push, train_hooks
 from lerobot_ext.hub.checkpoint import examine
 from lerobot_ext.hub.push import PushError
+from lerobot_ext.hub.requirements import read_requirements
 from lerobot_ext.testing.hub import in_this_process
 from lerobot_ext.testing.hub_faults import PLACES, FaultyHub
 from lerobot_ext.testing.hub_store import HubError
@@ -37,13 +40,20 @@ def hub(tmp_path, monkeypatch):
         yield server
 
 
+@pytest.fixture(autouse=True)
+def stock():
+    """LeRobot as it is: another test may have loaded our plugins, and they the hooks."""
+    train_hooks.uninstall()
+    yield
+    train_hooks.uninstall()
+
+
 @pytest.fixture
-def script():
+def script(stock):
     """The training script, with our hooks in it."""
     stand_in = tiny_training.training_script()
     train_hooks.install(stand_in)
-    yield stand_in
-    train_hooks.uninstall()
+    return stand_in
 
 
 def read(hub: FaultyHub, folder: Path) -> Path | None:
@@ -105,6 +115,7 @@ def test_a_push_needs_few_requests_and_leaves_one_commit(hub, script, tmp_path):
     history = hub.store.history("model", REPO, "main")
     assert [commit.message for _, commit in history] == [train_hooks.MESSAGE, "initial commit"]
     assert examine(read(hub, tmp_path / "read")) == []
+    assert len(hub.requests) == 12
     commits = [request for request in hub.requests if "/commit/" in request]
     assert hub.requests[-1:] == commits, "the commit is the last request"
 
@@ -210,6 +221,14 @@ def test_a_public_repository_gets_nothing_that_was_to_be_private(hub, script, tm
     assert hub.store.resolve("model", REPO, "main")[1].files == {}
 
 
+def test_stock_pushes_into_the_public_one(hub, tmp_path):
+    """The contrast, as docs/hub.md says it."""
+    HfApi().create_repo(REPO, private=False)
+    tiny_training.train(tmp_path, private=True).push()
+    assert not hub.store.state("model", REPO)["private"]
+    assert "model.safetensors" in hub.store.resolve("model", REPO, "main")[1].files
+
+
 def test_a_new_repository_is_private_before_anything_is_in_it(hub, script, tmp_path):
     tiny_training.train(tmp_path, script, private=True).push()
     assert hub.store.state("model", REPO)["private"]
@@ -225,6 +244,62 @@ def test_a_push_that_fails_keeps_the_policy_and_says_how_to_push_it(hub, script,
     kept = tmp_path / "out" / "not_pushed"
     assert examine(kept) == []
     assert f"lerobot-ext push {kept} {REPO} --private" in caplog.text
+
+
+def test_evaluations_of_the_training_get_into_checkpoint_and_card(hub, script, tmp_path, caplog):
+    metrics = {"successes": [True, False], "sum_rewards": [1.0, 0.0]}
+    training = tiny_training.train(tmp_path, script)
+    training.cfg.steps = 20
+    result = {"per_task": [{"task_group": "koch", "task_id": 0, "metrics": metrics}]}
+    train_hooks._noter.evaluated(None, 20, result)
+    train_hooks._noter.evaluated(None, 20, {"odd": 1})
+    assert "will not be in the model card" in caplog.text
+    training.push()
+    found = read(hub, tmp_path / "read")
+    assert "| koch | 20 | 1/2 | 50.0 % (9-91 %) | 0.5 |" in (found / "README.md").read_text()
+    assert (found / "training.png").exists()
+
+
+def test_a_resumed_training_goes_on_with_the_history_of_its_checkpoint(script, tmp_path):
+    training = tiny_training.train(tmp_path / "first", script)
+    for step, loss in ((1, 3.0), (2, 2.0), (3, 1.5)):
+        train_hooks._run.history.add_loss(step, loss)
+    save(script, training, tmp_path / "first", step=2)
+    checkpoint = tmp_path / "first" / "pretrained_model"
+    assert read_requirements(checkpoint / "lerobot_ext.json").history["loss"] == [[1, 3.0], [2, 2.0]]
+    resumed = tiny_training.train(tmp_path / "second", script)
+    train_hooks._run.source = str(checkpoint)
+    train_hooks._run.history.add_loss(3, 1.0)
+    for resume, expected in ((True, [[1, 3.0], [2, 2.0], [3, 1.0]]), (False, [[3, 1.0]])):
+        resumed.cfg.resume = resume
+        save(script, resumed, tmp_path / "second", step=3)
+        needs = read_requirements(tmp_path / "second" / "pretrained_model" / "lerobot_ext.json")
+        assert needs.history["loss"] == expected
+
+
+def save(script, training: tiny_training.Training, folder: Path, step: int) -> None:
+    """What `lerobot-train` does at a checkpoint."""
+    script.save_checkpoint(
+        checkpoint_dir=folder,
+        step=step,
+        cfg=training.cfg,
+        policy=training.policy,
+        optimizer=AdamConfig().build(training.policy.parameters()),
+        preprocessor=training.preprocessor,
+        postprocessor=training.postprocessor,
+    )
+
+
+def test_a_note_that_cannot_be_written_costs_no_checkpoint(script, tmp_path, monkeypatch, caplog):
+    training = tiny_training.train(tmp_path, script)
+
+    def fail(*words, **named):
+        raise KeyError("odd")
+
+    monkeypatch.setattr(train_hooks, "describe", fail)
+    save(script, training, tmp_path, step=1)
+    assert (tmp_path / "pretrained_model" / "model.safetensors").exists()
+    assert "does not say what it needs" in caplog.text
 
 
 def test_a_push_during_which_someone_else_pushes_is_made_again_on_theirs(hub, script, tmp_path, monkeypatch):
@@ -271,7 +346,7 @@ def test_a_refusal_is_not_tried_again(hub, script, tmp_path, monkeypatch):
     assert hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"], "the client looks once more"
 
 
-def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path):
+def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, script, tmp_path, caplog):
     """PEFT saves its own files; stock's code for that stays in charge."""
 
     class Adapter:
@@ -279,10 +354,12 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
             self.policy = policy
             self.config = policy.config
             self.peft_config = {}
+            self.base_model = SimpleNamespace(model=policy)
 
         def save_pretrained(self, folder: Path) -> None:
             folder.mkdir(parents=True)
-            (folder / "adapter_config.json").write_text("{}")
+            base = {"base_model_name_or_path": str(tmp_path)}
+            (folder / "adapter_config.json").write_text(json.dumps(base))
             ACTPolicy.save_pretrained(self.policy, folder / "x")
             shutil.move(folder / "x" / "model.safetensors", folder / "adapter_model.safetensors")
 
@@ -290,6 +367,7 @@ def test_adapters_are_pushed_with_the_configuration_and_the_processors(hub, scri
     training.policy.push_model_to_hub(training.cfg, peft_model=Adapter(training.policy), dataset_meta=None)
     found = read(hub, tmp_path / "read")
     assert examine(found) == []
+    assert f"change the policy in {tmp_path}, a folder of this machine" in caplog.text
     assert (found / "adapter_model.safetensors").exists()
     assert not (found / "model.safetensors").exists()
     assert len(hub.store.history("model", REPO, "main")) == 2

@@ -2,6 +2,7 @@
 """The loopback Hub with several users, limits, and a folder that outlives a power loss."""
 
 import errno
+import json
 import os
 import socket
 import struct
@@ -12,6 +13,8 @@ import httpx
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lerobot_ext.data import durable
 from lerobot_ext.testing.hub import HubBusyError, HubServer, in_this_process, is_loopback
@@ -110,6 +113,23 @@ def test_a_wrong_token_is_refused_even_where_none_is_needed(alice, hub):
     alice.create_repo("alice/open")
     assert request(hub, "GET", "/api/models/alice/open").is_success
     assert request(hub, "GET", "/api/models/alice/open", "wrong").status_code == 401
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["key", "value", "path", "files", "objects", "oid", "size", "content", "paths", "sample"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+BODIES = st.binary(max_size=64) | JSON.map(json.dumps).map(str.encode)
 
 
 # Beyond loopback
@@ -240,6 +260,25 @@ def test_each_file_is_on_the_disk_before_the_next_one_names_it(tmp_path, monkeyp
     assert order[1] == "refs.json"
     assert order[-1] == sha256
     assert steps[-1] == ("flush", str(tmp_path / "blobs"))
+
+
+def test_no_bytes_bring_the_hub_down_or_a_commit_about(tmp_path):
+    with HubServer(tmp_path / "hub") as server:
+        headers = {"Authorization": "Bearer x"}
+        with httpx.Client(base_url=server.url, headers=headers, trust_env=False) as client:
+            client.post("/api/repos/create", json={"name": "x"})
+            head = server.store.resolve("model", "user/x", "main")[0]
+
+            @settings(max_examples=200, deadline=None)
+            @given(st.sampled_from([path for method, path in PATHS if method == "POST"]), BODIES)
+            def send(path: str, body: bytes) -> None:
+                answer = client.post(path.format(repo="user/x"), content=body)
+                assert answer.status_code < 500, (path, body)
+                assert server.store.resolve("model", "user/x", "main")[1].files == {}
+
+            send()
+            assert client.get("/api/models/user/x").is_success
+            assert server.store.history("model", "user/x", "main")[-1][0] == head
 
 
 def test_a_client_that_goes_away_in_the_middle_leaves_nothing(tmp_path):

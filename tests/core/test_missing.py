@@ -78,6 +78,21 @@ def test_a_checkpoint_on_the_hub_says_it_before_lerobot_fails(loopback_hub, capl
     assert "pip install lerobot_policy_not_here==1.2" in caplog.text
 
 
+def test_without_a_network_it_is_asked_once_and_the_cache_answers(loopback_hub, caplog, monkeypatch):
+    from huggingface_hub import HfApi, hf_hub_download
+
+    api = HfApi()
+    api.create_repo("user/x")
+    note = json.dumps(NEEDS).encode()
+    api.upload_file(repo_id="user/x", path_or_fileobj=note, path_in_repo="lerobot_ext.json")
+    hf_hub_download("user/x", "lerobot_ext.json")
+    loopback_hub.stop()
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waited to try again"))
+    monkeypatch.setattr(loopback_hub, "stop", lambda: None)
+    missing.hint(["--policy.path=user/x"])
+    assert "pip install lerobot_policy_not_here==1.2" in caplog.text
+
+
 def test_what_cannot_be_read_is_one_warning(tmp_path, caplog):
     (tmp_path / "lerobot_ext.json").write_text("{")
     missing.hint([f"--policy.path={tmp_path}"])

@@ -77,10 +77,14 @@ def train(
 def training_script() -> ModuleType:
     """A module with the functions that hooks wrap, in place of `lerobot.scripts.lerobot_train`."""
     from lerobot.common.train_utils import save_checkpoint
+    from lerobot.optim.factory import make_optimizer_and_scheduler
     from lerobot.scripts.lerobot_eval import eval_policy_all
+    from lerobot.utils.logging_utils import MetricsTracker
 
     script = ModuleType("stands_for_lerobot_train")
     script.make_pre_post_processors = make_pre_post_processors  # type: ignore[attr-defined]
     script.save_checkpoint = save_checkpoint  # type: ignore[attr-defined]
     script.eval_policy_all = eval_policy_all  # type: ignore[attr-defined]
+    script.make_optimizer_and_scheduler = make_optimizer_and_scheduler  # type: ignore[attr-defined]
+    script.MetricsTracker = MetricsTracker  # type: ignore[attr-defined]
     return script

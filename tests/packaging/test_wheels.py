@@ -10,31 +10,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from our_wheels import CORE, FOLDERS, PLUGINS, ROOT
 
 from lerobot_ext.testing import DiscoveryContract
 from lerobot_ext.testing.contracts.discovery import program
-from lerobot_ext.testing.environments import Environment, Wheel, build_wheel, clean_variables, run
+from lerobot_ext.testing.environments import Environment, Wheel, clean_variables, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("wheels")]
 
-ROOT = Path(__file__).parents[2]
-CORE = "lerobot_ext"
-FOLDERS = {
-    CORE: ".",
-    "lerobot_env_koch": "robots/lerobot_env_koch",
-    "lerobot_robot_koch": "robots/lerobot_robot_koch",
-    "lerobot_policy_hierarchical_diffusion": "policies/lerobot_policy_hierarchical_diffusion",
-}
-PLUGINS = [name for name in FOLDERS if name != CORE]
 _built: dict[str, Path] = {}
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory) -> dict[str, Path]:
-    """One wheel of each distribution, built from its folder."""
-    out = tmp_path_factory.mktemp("wheels")
-    _built.update({name: build_wheel(ROOT / folder, out) for name, folder in FOLDERS.items()})
-    return _built
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +29,12 @@ def environment(tmp_path_factory, wheels) -> Environment:
     return made
 
 
-@pytest.mark.usefixtures("wheels")
+@pytest.fixture(scope="module", autouse=True)
+def _wheels_for_contracts(wheels) -> None:
+    """A contract's factory takes no fixtures."""
+    _built.update(wheels)
+
+
 class OurPlugin(DiscoveryContract):
     """A plugin of ours, alone with the core."""
 
@@ -56,6 +45,11 @@ class OurPlugin(DiscoveryContract):
         made = Environment(folder, without=FOLDERS)
         made.install(_built[CORE])
         return made
+
+
+class TestCameraPyav(OurPlugin):
+    distribution = "lerobot_camera_pyav"
+    registers = frozenset({"camera pyav"})
 
 
 class TestEnvKoch(OurPlugin):

@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,33 @@ def test_a_chunk_and_a_welcome_come_back_as_they_went():
     assert (got.timestep, got.timestamp, got.compute_ms) == (3, 2.5, 1.25)
     np.testing.assert_array_equal(got.actions, actions)
     assert read_answer(welcome().encode(), None) == welcome()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"wanted": {"observation.images.top": Feature("U8", (9, 6, 3))}},
+        {"wanted": {"observation.images.top": Feature("U16", (8, 6, 3))}},
+        {"wanted": {"observation.images.spare": PICTURE}},
+        {"wanted": {"observation.state": Feature("F32", (3,), ("a.pos", "b.pos", "secret"))}},
+        {"action_names": ("a.pos",)},
+        {"jpeg": True},
+    ],
+)
+def test_a_client_sends_nothing_it_did_not_offer(change):
+    join = Join("p", "koch", dict(welcome().wanted), ("a.pos", "b.pos"))
+    welcome().check_for(join)
+    with pytest.raises(PayloadError, match="welcome"):
+        replace(welcome(), **change).check_for(join)
+
+
+def test_a_server_may_ask_for_another_size_only_where_the_client_scales():
+    join = Join("p", "koch", dict(welcome().wanted), ("a.pos", "b.pos"), resize=True)
+    replace(welcome(), wanted={"observation.images.top": Feature("U8", (99, 6, 3))}).check_for(join)
+    with pytest.raises(PayloadError, match="not offered"):  # 3 GB
+        replace(welcome(), wanted={"observation.images.top": Feature("U8", (2**15, 2**15, 3))}).check_for(
+            join
+        )
 
 
 def test_instructions_come_back_as_they_went():

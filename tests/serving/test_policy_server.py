@@ -18,6 +18,7 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 from lerobot.transport.utils import TransferState, send_bytes_in_chunks
 
 import lerobot_ext.serving
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token
 from lerobot_ext.serving.codec import encode
 from lerobot_ext.serving.messages import Observation, Welcome, Wish, read_answer
@@ -130,8 +131,9 @@ def test_a_pickle_that_stock_would_run_is_refused_unread(joined, tmp_path):
     client.ready()  # the session goes on
 
 
-def test_stocks_server_runs_that_pickle(tmp_path):
+def test_stocks_server_runs_that_pickle(tmp_path, monkeypatch):
     """Why this server exists: LeRobot 0.6.1 unpickles whatever arrives (CVE-2026-25874)."""
+    monkeypatch.chdir(tmp_path)  # its modules make a folder of logs where they are imported
     from lerobot.async_inference.configs import PolicyServerConfig
     from lerobot.async_inference.policy_server import PolicyServer
 
@@ -141,7 +143,6 @@ def test_stocks_server_runs_that_pickle(tmp_path):
         def peer(self):
             return "stranger"
 
-    os.chdir(tmp_path)  # it writes a log folder where it runs
     stock = PolicyServer(PolicyServerConfig())
     request = services_pb2.PolicySetup(data=hostile_pickle(marker))
     with pytest.raises(TypeError, match="RemotePolicyConfig"):
@@ -328,6 +329,45 @@ def test_hostile_headers_are_refused(joined, header, why):
     refused(INVALID, why, joined[1].instruct, b"LRX1" + struct.pack("<I", len(header)) + header)
 
 
+def test_names_that_could_play_tricks_on_a_terminal_are_refused(joined, make_join, robot):
+    """They would reach the operator's log and status line."""
+    client = joined[1]
+    for change in (
+        {"robot_type": "\x1b]0;owned\x07"},
+        {"action_names": ("a\nb.pos",)},
+        {"policy": "a\rb"},
+        {"rename_map": {"x": "\x1b[2J"}},
+    ):
+        refused(INVALID, "must", client.instruct, make_join(robot, **change).encode())
+
+
+def test_two_servers_do_not_share_a_port(serve, act_checkpoint):
+    """By default gRPC lets them, and each gets half of the calls."""
+    with (
+        serve([act_checkpoint]) as (_, address),
+        pytest.raises(CommandError, match="cannot listen"),
+        serve([act_checkpoint], port=int(address[10:])),
+    ):
+        pass
+
+
+def test_a_policy_whose_observations_are_too_large_is_refused_at_the_join(
+    serve, act_checkpoint, make_join, robot
+):
+    with serve([act_checkpoint]) as (service, address):
+        service._max_message = 100_000
+        refused(INVALID, "--max-megabytes", RawClient(address).instruct, make_join(robot).encode())
+        assert service.driver is None
+
+
+def test_a_call_larger_than_lerobots_pieces_is_not_read(serve, act_checkpoint):
+    """Before the token is asked for, too: 4 MiB is what a stranger can make the server read."""
+    with serve([act_checkpoint], token=TOKEN) as (_, address):
+        client = RawClient(address)
+        refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max", client.instruct, b"x" * 5_000_000)
+        refused(grpc.StatusCode.UNAUTHENTICATED, "token", client.instruct, b"x" * 4_000_000)
+
+
 def test_a_header_length_beyond_the_message_is_refused(joined):
     refused(INVALID, "claims", joined[1].instruct, b"LRX1" + b"\xff" * 4)
 
@@ -389,7 +429,7 @@ def test_what_the_policy_does_not_need_is_not_asked_for(serve, act_checkpoint, m
 
 
 def test_a_second_client_is_refused_until_the_first_dies(serve, act_checkpoint, make_join, robot):
-    with serve([act_checkpoint], lease_s=1.0) as (_, address):
+    with serve([act_checkpoint], lease_s=3.0) as (_, address):
         first, second = RawClient(address), RawClient(address)
         first.join(make_join(robot))
         refused(
@@ -398,9 +438,31 @@ def test_a_second_client_is_refused_until_the_first_dies(serve, act_checkpoint, 
             second.instruct,
             make_join(robot).encode(),
         )
-        time.sleep(1.2)  # without a sign of life
+        time.sleep(3.3)  # without a sign of life
         assert second.join(make_join(robot)).policy_type == "act"
         refused(grpc.StatusCode.FAILED_PRECONDITION, "join again", first.ready)
+
+
+def test_of_many_clients_at_once_one_drives(serve, act_checkpoint, make_join, robot):
+    outcomes = []
+    with serve([act_checkpoint]) as (service, address):
+        start = threading.Barrier(6)
+
+        def attempt():
+            client = RawClient(address)
+            start.wait(30)
+            try:
+                outcomes.append(client.join(make_join(robot)).policy_type)
+            except grpc.RpcError as error:
+                outcomes.append(error.code())
+
+        threads = [threading.Thread(target=attempt) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert sorted(map(str, outcomes)) == ["StatusCode.RESOURCE_EXHAUSTED"] * 5 + ["act"]
+    assert service.counts.sessions == 1
 
 
 def test_a_policy_is_loaded_once(serve, act_checkpoint, make_join, robot, host):
@@ -412,16 +474,22 @@ def test_a_policy_is_loaded_once(serve, act_checkpoint, make_join, robot, host):
     assert host.n_loads <= 1
 
 
-def test_an_answer_nobody_waits_for_is_not_lost(joined, robot):
+def test_an_answer_nobody_waits_for_is_not_lost(serve, act_checkpoint, make_join, robot):
     """A call for actions of a connection that broke must not take the next observation with it."""
-    _, client, welcome = joined
-    forgotten = client.stub.GetActions.future(services_pb2.Empty(), metadata=client.metadata, timeout=5)
-    time.sleep(0.05)
-    waiting = client.stub.GetActions.future(services_pb2.Empty(), metadata=client.metadata, timeout=60)
-    time.sleep(0.05)
-    client.send(observation(robot, welcome, timestep=9))
-    assert read_answer(waiting.result(30).data, welcome).timestep == 9
-    assert forgotten.result(30).data == b""
+
+    def ask(n_calls):
+        call = client.stub.GetActions.future(services_pb2.Empty(), metadata=client.metadata, timeout=90)
+        while service.driver._last_call < n_calls:  # it waits over there
+            time.sleep(0.01)
+        return call
+
+    with serve([act_checkpoint], poll_s=60.0) as (service, address):
+        client = RawClient(address)
+        welcome = client.join(make_join(robot))
+        forgotten, waiting = ask(2), ask(3)
+        client.send(observation(robot, welcome, timestep=9))
+        assert read_answer(waiting.result(60).data, welcome).timestep == 9
+        assert forgotten.result(60).data == b""
 
 
 def test_a_policy_that_fails_is_named_and_the_server_lives(joined, robot, monkeypatch):

@@ -77,6 +77,7 @@ def test_a_client_does_not_send_its_token_in_the_clear(refused, token_file):
         (["--policy.path=a/b", "--tls-cert=x.pem", "--tls-key=y.pem"], "x.pem is no file"),
         (["--policy.path=a/b", "--lease-s=0"], "--lease-s 0 is not between"),
         (["--policy.path=a/b", "--max-loaded=0"], "--max-loaded 0"),
+        (["--policy.path=a/b", "--max-megabytes=0"], "--max-megabytes 0"),
         (["--policy.path=a/b", "--token-file=nowhere"], "`--token-file` nowhere cannot be read"),
     ],
 )
@@ -92,6 +93,7 @@ def test_wrong_options_of_the_server_are_named(refused, words, why):
         (["--chunk_size_threshold=1.5"], "`--chunk_size_threshold` 1.5"),
         (["--image_quality=101"], "`--image_quality` 101"),
         (["--rename-map=[1]", "--robot.type=x"], "must be a JSON object of names"),
+        (["--trace=nowhere/x.jsonl", "--robot.type=x"], "`--trace` nowhere/x.jsonl cannot be written"),
         (["--server=here", "--robot.type=x"], "'here' is no address"),
         (["--tls-ca=nowhere", "--robot.type=x"], "nowhere is no file"),
     ],
@@ -105,6 +107,26 @@ def test_an_unknown_robot_is_refused_with_those_there_are(refused, monkeypatch):
     assert "--robot.type 'marsrover' is no registered robot" in said
     assert "koch_follower" in said  # ours
     assert "so101_follower" in said  # stock's
+
+
+def test_a_wrong_field_of_the_robot_is_named(refused, capsys):
+    said = refused(
+        "robot-client", "--robot.type=koch_follower", "--robot.port=/dev/x", "--robot.give_up_ms=soon"
+    )
+    assert "the robot's options are wrong" in said
+    assert "give_up_ms" in said
+
+
+def test_a_robot_that_cannot_be_built_is_one_line(refused, monkeypatch):
+    from lerobot_ext.serving import devices
+
+    def build(config):
+        raise ImportError("'some-sdk' is required. Install it with: pip install 'lerobot[some]'")
+
+    monkeypatch.setattr(devices, "make_robot_from_config", build)
+    said = refused("robot-client", "--robot.type=koch_follower", "--robot.port=/dev/x")
+    assert "robot 'koch_follower' cannot be built" in said
+    assert "pip install 'lerobot[some]'" in said
 
 
 def test_missing_grpc_is_one_line_with_the_command_to_install_it(refused, policy, monkeypatch):

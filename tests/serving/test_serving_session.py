@@ -15,6 +15,7 @@ from lerobot.policies.utils import prepare_observation_for_inference
 from serving_checkpoints import JOINTS, TARGET, features, save, save_act
 from slow_proxy import SlowProxy
 
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.serving.access import Token
 from lerobot_ext.serving.link import Link, LinkError, Server
 from lerobot_ext.serving.messages import Feature, Observation
@@ -42,6 +43,7 @@ class Drive:
         trace=None,
         say=print,
         threshold=0.5,
+        fps=30.0,
         **server,
     ):
         self.robot, self.trace = robot, trace
@@ -50,7 +52,7 @@ class Drive:
         self.link = Link(Server(address, **server), join, self.queue, give_up_s, say=say)
         self.client = None
         self.error = None
-        self.pace = Pace(30.0, seconds, threshold, "reach")
+        self.pace = Pace(fps, seconds, threshold, "reach")
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -305,9 +307,9 @@ def test_a_queued_client_drives_when_the_first_one_ends(serve, drive, robot, mak
 
 def test_a_client_lives_on_signs_of_life_alone(serve, drive, robot, act_checkpoint):
     """The queue is fuller than the threshold for longer than the lease: nothing else is sent meanwhile."""
-    with serve([act_checkpoint], lease_s=0.5) as (service, address):
-        with drive(robot, address, threshold=0.0) as session:
-            session.until(lambda it: it.actions >= 50)
+    with serve([act_checkpoint], lease_s=2.0) as (service, address):
+        with drive(robot, address, threshold=0.0, fps=4.0) as session:
+            session.until(lambda it: it.actions >= 15)
         assert service.counts.sessions == 1
 
 
@@ -362,6 +364,8 @@ def test_a_base_stands_still_while_there_is_nothing_to_do(make_join, make_robot)
     ("change", "why"),
     [
         ({"a.pos": float("nan")}, "NaN"),
+        ({"a.pos": None}, "lacks a.pos"),
+        ({"top": None}, "lacks top"),
         ({"top": np.zeros((4, 4), np.uint8)}, "promises"),
         ({"top": np.zeros((4, 4, 3), np.float32)}, "promises"),
     ],
@@ -374,7 +378,7 @@ def test_a_broken_observation_is_not_sent(change, why):
     right = {"a.pos": 1.0, "top": np.zeros((4, 4, 3), np.uint8)}
     assert to_frame(right, wanted)["observation.state"].tolist() == [1.0]
     with pytest.raises(ValueError, match=why):
-        to_frame({**right, **change}, wanted)
+        to_frame({key: value for key, value in {**right, **change}.items() if value is not None}, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -404,6 +408,13 @@ def test_tls_with_ones_own_authority(serve, drive, robot, act_checkpoint, certif
             session = drive(robot, address, give_up_s=0.3, token=TOKEN, **wrong)
             session.end()
             assert "has been gone" in str(session.error), wrong
+
+
+@pytest.mark.parametrize("key", ["other.key", "server.pem"])
+def test_a_certificate_without_its_key_is_refused_at_the_start(serve, act_checkpoint, certificates, key):
+    tls = {"tls_cert": certificates / "server.pem", "tls_key": certificates / key}
+    with pytest.raises(CommandError, match="cannot"), serve([act_checkpoint], **tls):
+        pass
 
 
 def test_tls_refuses_a_certificate_of_another_host(serve, drive, robot, act_checkpoint, certificates):

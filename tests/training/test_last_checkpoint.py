@@ -4,7 +4,9 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lerobot.common.train_utils import update_last_checkpoint
@@ -72,6 +74,32 @@ def test_without_links_it_is_a_folder_that_follows(tmp_path, no_symlinks, hard, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002", "000003", "last"]
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_on_windows_a_junction_is_tried_first(tmp_path, no_symlinks, monkeypatch, works):
+    made = checkpoint(tmp_path, "000001", "one")
+
+    def create(target, place):
+        if not works:
+            raise OSError(errno.EINVAL, "a network share knows no junctions")
+        assert Path(target) == made.resolve()
+        os.symlink(target, place)  # stands for the junction
+
+    monkeypatch.setitem(sys.modules, "_winapi", SimpleNamespace(CreateJunction=create))
+    monkeypatch.setattr(last_checkpoint, "sys", SimpleNamespace(platform="win32"))
+    point_to(made, update_last_checkpoint)
+    assert read(tmp_path) == "one"
+    assert (tmp_path / "last" / POINTER).exists() == (not works)
+
+
+def test_a_junction_is_taken_away_and_not_what_it_points_to(tmp_path, monkeypatch):
+    made = checkpoint(tmp_path, "000001", "one")
+    (tmp_path / "last").mkdir()  # stands for the junction: removed alone, or not at all if it held files
+    monkeypatch.setattr(os.path, "isjunction", lambda path: Path(path).name == "last")
+    point_to(made, update_last_checkpoint)
+    assert os.readlink(tmp_path / "last") == "000001"
+    assert read(tmp_path) == "one"
+
+
 def test_a_run_that_moved_from_a_disk_with_links_goes_on(tmp_path, request):
     point_to(checkpoint(tmp_path, "000001", "one"), update_last_checkpoint)
     request.getfixturevalue("no_symlinks")
@@ -128,6 +156,7 @@ def test_stock_training_saves_and_resumes_by_last_without_links(tmp_path, monkey
     dataset = write_dataset(tmp_path / "data")
     out = tmp_path / "out"
     words = [*dataset, *POLICY, *LOOP, f"--output_dir={out}", "--save_freq=1", "--steps=2"]
+    last_checkpoint.uninstall()  # a test before may have loaded all plugins
     with pytest.raises(OSError, match="privilege"):  # what stock does
         train(monkeypatch, *words)
     try:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stock training loop, run in this process, and what it tells."""
 
+import contextlib
 import json
 import logging
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 from stock_loop import LOOP, POLICY, train, write_dataset
@@ -21,6 +24,7 @@ def dataset(tmp_path_factory):
 def script():
     from lerobot.scripts import lerobot_train
 
+    loop.uninstall()  # a test before may have loaded all plugins
     yield lerobot_train
     loop.uninstall()
 
@@ -64,6 +68,33 @@ def test_metrics_and_events_survive_a_resume_with_each_step_once(
     assert [point.step for point in events.Scalars("eval/loss")] == [3]
 
 
+def test_success_in_the_environment_is_in_the_row_of_its_step(dataset, script, tmp_path, monkeypatch):
+    def evaluate(**_):
+        figures = {
+            "avg_sum_reward": 1.5,
+            "pc_success": 25.0,
+            "n_episodes": 4,
+            "video_paths": [],
+            "eval_s": 1.0,
+        }
+        return {"per_task": [], "per_group": {"pusht": dict(figures)}, "overall": figures}
+
+    monkeypatch.setattr(script, "eval_policy_all", evaluate)
+    monkeypatch.setattr(script, "_make_eval_envs", lambda cfg: contextlib.nullcontext({}))
+    loop.observe(record.CsvRecorder(), script)
+    out = tmp_path / "out"
+    words = [*dataset, *POLICY, *LOOP, f"--output_dir={out}", "--save_checkpoint=false", "--steps=4"]
+    train(monkeypatch, *words, "--env.type=pusht", "--env_eval_freq=2")
+    _, rows = read_metrics(out / "metrics.csv")
+    assert list(rows) == [1, 2, 3, 4]
+    env = {"env/pc_success": 25.0, "env/n_episodes": 4, "env/avg_sum_reward": 1.5}
+    for step, row in rows.items():
+        assert "loss" in row
+        assert {name: value for name, value in row.items() if name.startswith("env/")} == (
+            env if step % 2 == 0 else {}
+        )
+
+
 def test_uninstall_gives_lerobot_its_own_code_back(script):
     stock = {name: getattr(script, name) for name in ("MetricsTracker", *loop._FUNCTIONS)}
     loop.observe(record.CsvRecorder(), script)
@@ -88,6 +119,16 @@ def test_an_observer_that_fails_is_named_once_and_costs_nothing(
     assert complaints == [
         "lerobot_ext: Broken stopped working at logged (OSError: disk full); the training goes on without it."
     ]
+
+
+def test_a_file_of_somebody_elses_is_kept_and_the_training_goes_on(script, tmp_path, caplog):
+    (tmp_path / "metrics.csv").write_text("name,price\n")
+    loop.observe(record.CsvRecorder(), script)
+    loop._tell("started", loop.TrainingRun(tmp_path, 0, 10, True, None))
+    loop._tell("logged", loop.TrainingRun(tmp_path, 0, 10, True, None), 1, {"loss": 1.0})
+    assert (tmp_path / "metrics.csv").read_text() == "name,price\n"
+    assert "is no metrics.csv" in caplog.text
+    assert "move it away" in caplog.text
 
 
 def test_another_lerobot_is_left_alone(script, monkeypatch, caplog):
@@ -122,3 +163,14 @@ def test_only_rank_0_writes(tmp_path):
         recorder.started(run)
         recorder.logged(run, 1, {"loss": 1.0})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_benchmark_measures_both_sides(tmp_path):
+    folder = Path(__file__).parents[2] / "benchmarks"
+    benchmark = runpy.run_path(str(folder / "trainer_overhead.py"))
+    rows = benchmark["trackers"](1) + benchmark["optimizers"](1, tensors=2, size=10)
+    assert [row["what"].split(",")[0] for row in rows] == ["step"] * 3 + ["log step"] * 3 + ["optimizer"] * 3
+    assert all(row["stock"] > 0 and row["ours"] > 0 for row in rows)
+    benchmark["draw"](rows, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+    assert not loop._observers

@@ -2,7 +2,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_ext.training.metrics_file import MetricsFile, MetricsFileError, read_metrics
@@ -12,6 +12,7 @@ NUMBERS = st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False))
 WRITES = st.lists(st.tuples(st.integers(0, 2), st.dictionaries(NAMES, NUMBERS, max_size=3)), max_size=12)
 
 
+@settings(deadline=None)
 @given(WRITES)
 def test_reads_back_exactly_what_was_written(tmp_path_factory, writes):
     path = tmp_path_factory.mktemp("m") / "metrics.csv"
@@ -24,6 +25,7 @@ def test_reads_back_exactly_what_was_written(tmp_path_factory, writes):
         assert read_metrics(path)[1] == expected
 
 
+@settings(deadline=None)
 @given(WRITES, st.integers(0, 20), st.integers(1, 400))
 def test_a_resumed_file_has_each_step_once_whatever_was_cut_off(tmp_path_factory, writes, resume_at, cut):
     path = tmp_path_factory.mktemp("m") / "metrics.csv"
@@ -72,6 +74,7 @@ def test_a_file_of_another_kind_is_refused_and_kept(tmp_path):
     assert path.read_text() == "name,price\nnut,1\n"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_damaged_bytes_never_break_the_reader(tmp_path_factory, tail):
     path = tmp_path_factory.mktemp("m") / "metrics.csv"

@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,6 +30,7 @@ def write_eval(folder, successes, episodes):
     return folder
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), max_size=30), st.floats(0, 0.99))
 def test_smoothing_stays_inside_and_leaves_a_constant_alone(values, weight):
     smoothed = smooth(values, weight)

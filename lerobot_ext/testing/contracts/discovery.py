@@ -15,11 +15,11 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from lerobot_ext.cli.command import CommandError
-from lerobot_ext.doctor.survey import PREFIXES
+from lerobot_ext.doctor.survey import PREFIXES, survey
 from lerobot_ext.plugins import GROUP
 
 from ..contract import Contract, broken, rule, skip
-from ..environments import Environment, Wheel, build_wheel, repack_wheel, source_folder
+from ..environments import Environment, Wheel, build_wheel, can_install, repack_wheel, source_folder
 
 # Imported for a model or a simulation, never to register a config.
 _HEAVY = frozenset({"diffusers", "jax", "mujoco", "tensorflow", "timm", "torchvision", "transformers"})
@@ -248,8 +248,8 @@ class DiscoveryContract(Contract):
         answer = json.loads(said)
         if answer["import_error"]:
             broken(f"before LeRobot: {answer['import_error']}")
-        if answer["registered"] != self._answer()["registered"]:
-            broken(f"imported before LeRobot it registers {answer['registered']}")
+        if answer["own"] != self._answer()["own"]:
+            broken(f"imported before LeRobot it registers {answer['own']}")
 
     @rule(
         remedy="install nothing outside the package's folder, and write nothing into it at run time",
@@ -289,9 +289,11 @@ class DiscoveryContract(Contract):
 
     def _in_environment(self, use: Any) -> str:
         """The last line of what `use` makes of an environment in which the plugin is installed."""
+        if not can_install():
+            skip("neither uv nor pip is installed here, so nothing can be installed elsewhere")
         folder = self.new_folder()
         wheels = [wheel_of(need, folder) for need in self.needs]
-        without = [self.wheel.name, *(Wheel(wheel).name for wheel in wheels)]
+        without = [self.wheel.name, *(Wheel(wheel).name for wheel in wheels), *self._strangers()]
         environment = self.make_environment(folder / "environment", without)
         if wheels:
             environment.install(*wheels)
@@ -305,6 +307,14 @@ class DiscoveryContract(Contract):
             environment.uninstall(self.wheel.name)
         self._made["left"] = environment.files() - before
         return said.strip().splitlines()[-1]
+
+    def _strangers(self) -> list[str]:
+        """Other plugins installed here: LeRobot would import them too, and this one be blamed."""
+        required = {canonicalize_name(Requirement(line).name) for line in self.wheel.requires}
+        plugins = [
+            each.name for each in survey() if each.name.startswith(PREFIXES) or each.plugin_entry_points
+        ]
+        return [name for name in plugins if canonicalize_name(name) not in required]
 
     def _requirement(self, name: str) -> SpecifierSet | None:
         """What the wheel says about the versions of one requirement; None when it does not name it."""

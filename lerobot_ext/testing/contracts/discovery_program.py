@@ -109,6 +109,8 @@ def main(package: str, first: str = "") -> dict[str, Any]:
     after = choices()
     stock = {name: module for name, module in before.items() if module.startswith("lerobot.")}
     answer["registered"] = sorted(n for n, m in after.items() if stock.get(n) != m)
+    # A replaced stock class under another name is LeRobot's: only a look before the plugin can tell it.
+    answer["own"] = [name for name in answer["registered"] if not after[name].startswith("lerobot.")]
     answer["lost"] = sorted(set(stock) - set(after))
     answer["errors"] = [text for text in errors.found if package in text]
     answer["again"] = attempt(functools.partial(once_more, package))

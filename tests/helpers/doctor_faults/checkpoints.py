@@ -130,7 +130,7 @@ def make_legacy(folder: Path) -> None:
 
 
 def packages(*entries: dict[str, object]) -> Callable[[Path], object]:
-    text = json.dumps({"packages": list(entries)})
+    text = json.dumps({"format": 1, "policy": "act", "packages": list(entries)})
     return lambda folder: (folder / "lerobot_ext.json").write_text(text)
 
 
@@ -209,7 +209,14 @@ FAULTS = [
         "std of zero",
         "stats_constant",
         "observation.state",
+        broken(tensors(PRE_STATE, lambda v: fill(v, "observation.state.std", 0.0))),
+    ),
+    Fault(
+        "std of zero in one dimension",
+        "stats_constant",
+        "observation.state",
         broken(tensors(PRE_STATE, lambda v: fill(v, "observation.state.std", 0.0, 2))),
+        level="note",
     ),
     Fault(
         "min above max",
@@ -249,6 +256,25 @@ FAULTS = [
     Fault("no weights", "weights", "model.safetensors", broken(without("model.safetensors"))),
     Fault("truncated weights", "weights", "model.safetensors", broken(cut("model.safetensors"))),
     Fault(
+        "pipeline that leads out",
+        "processor_config",
+        PRE,
+        broken(edited(PRE, lambda v: v["steps"][3].update(state_file="../../other.safetensors"))),
+    ),
+    Fault(
+        "pipeline of nonsense",
+        "processor_config",
+        POST,
+        broken(edited(POST, lambda v: v["steps"][0]["config"].update(features={"action": 3}))),
+    ),
+    Fault("config of nonsense", "checkpoint_config", "config.json", broken(config(input_features=[1]))),
+    Fault(
+        "infinity in a weight",
+        "weights_value",
+        ACTION_HEAD,
+        broken(tensors("model.safetensors", lambda v: fill(v, ACTION_HEAD, float("inf"), 1))),
+    ),
+    Fault(
         "NaN in the weights",
         "weights_value",
         ACTION_HEAD,
@@ -262,6 +288,24 @@ FAULTS = [
     ),
     Fault("weights of another size", "weights_mismatch", "model.safetensors", broken(config(latent_dim=8))),
     Fault("backbone that is not there", "policy_build", "act", broken(config(vision_backbone="resnet99"))),
+    Fault(
+        "adapter without its base",
+        "policy_build",
+        "act",
+        broken(
+            config(use_peft=True),
+            lambda folder: (folder / "model.safetensors").rename(folder / "adapter_model.safetensors"),
+        ),
+        level="note",
+    ),
+    Fault(
+        "plugin that ends the process",
+        "policy_build",
+        "act",
+        lambda world: checkpoint.examine(
+            world.originals / "checkpoint", ask=lambda path: Answer(failure="ended with status 9")
+        ),
+    ),
     Fault(
         "weights nobody uses",
         "weights_extra",

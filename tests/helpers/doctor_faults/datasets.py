@@ -18,7 +18,7 @@ from lerobot_ext.doctor import dataset, dataset_video_child, fit_child
 from lerobot_ext.doctor.child import Answer
 from lerobot_ext.doctor.findings import Section
 
-KINDS = ("video", "image", "joints", "small_files")
+KINDS = ("video", "image", "joints", "small_files", "odd")
 DATA = "data/chunk-000/file-000.parquet"
 VIDEO = f"videos/{CAMERA}/chunk-000/file-000.mp4"
 STATS = "meta/stats.json"
@@ -27,8 +27,50 @@ INFO = "meta/info.json"
 
 def build(originals: Path) -> None:
     """Record one dataset of each kind, of three episodes."""
-    for kind in KINDS:
+    for kind in KINDS[:-1]:
         record(originals / kind, kind)
+    build_odd(originals / "odd")
+
+
+def build_odd(root: Path) -> None:
+    """Record every sort of feature that LeRobot takes."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    names = ["height", "width", "channels"]
+    features = {
+        "action": {"dtype": "float32", "shape": (6,), "names": list("abcdef")},
+        "next.reward": {"dtype": "float32", "shape": (1,), "names": None},
+        "next.done": {"dtype": "bool", "shape": (1,), "names": None},
+        "observation.count": {"dtype": "int64", "shape": (2,), "names": ["x", "y"]},
+        "observation.matrix": {"dtype": "float32", "shape": (2, 3), "names": None},
+        "note": {"dtype": "string", "shape": (1,), "names": None},
+        "observation.images.depth": {
+            "dtype": "video",
+            "shape": (64, 64, 1),
+            "names": names,
+            "info": {"is_depth_map": True},
+        },
+        "observation.images.wide": {"dtype": "video", "shape": (48, 64, 3), "names": names},
+    }
+    dataset = LeRobotDataset.create("me/odd", 30, features, root=root)
+    noise = np.random.default_rng(0)
+    for episode in range(3):
+        for index in range(8):
+            dataset.add_frame(
+                {
+                    "action": noise.normal(size=6).astype(np.float32),
+                    "next.reward": noise.normal(size=1).astype(np.float32),
+                    "next.done": np.array([index == 7]),
+                    "observation.count": np.array([index, episode]),
+                    "observation.matrix": noise.normal(size=(2, 3)).astype(np.float32),
+                    "note": "text",
+                    "observation.images.depth": noise.integers(100, 2000, (64, 64, 1)).astype(np.uint16),
+                    "observation.images.wide": noise.integers(0, 255, (48, 64, 3), dtype=np.uint8),
+                    "task": "t",
+                }
+            )
+        dataset.save_episode()
+    dataset.finalize()
 
 
 decoders = functools.cache(dataset_video_child.installed)
@@ -168,6 +210,18 @@ def told(**changes: Any) -> Callable[[list[dict[str, Any]]], Answer]:
 
 
 FAULTS = [
+    Fault(
+        "info.json of nonsense",
+        "dataset_unreadable",
+        "me/set",
+        broken("joints", edited(INFO, lambda v: v["features"]["action"].update(shape="six"))),
+    ),
+    Fault(
+        "statistics of nonsense",
+        "dataset_stats",
+        "action",
+        broken("joints", stats(lambda v: v["action"].update(mean="none"))),
+    ),
     Fault(
         "footer missing in one of many files",
         "dataset_damaged",
@@ -330,6 +384,18 @@ def other_units(folder: Path) -> None:
 
 STATE_7 = {"type": "STATE", "shape": [7]}
 FIT_FAULTS = [
+    Fault(
+        "info.json of nonsense",
+        "dataset_unreadable",
+        "me/set",
+        broken("joints", edited(INFO, lambda v: v["features"]["action"].update(shape="six"))),
+    ),
+    Fault(
+        "statistics of nonsense",
+        "dataset_stats",
+        "action",
+        broken("joints", stats(lambda v: v["action"].update(mean="none"))),
+    ),
     Fault("policy of an unknown type", "policy_config", "not_there_zz", fitting("joints", "not_there_zz")),
     Fault("policy that needs a picture", "policy_rejects", "act", fitting("joints", "act")),
     Fault(
