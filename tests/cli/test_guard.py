@@ -15,7 +15,7 @@ from lerobot_ext.cli.main import main
 from lerobot_ext.testing.contracts.discovery import wheel_of
 from lerobot_ext.testing.environments import Environment, clean_variables, uv
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 OURS = ("lerobot_ext", "lerobot_env_koch", "lerobot_policy_hierarchical_diffusion", "lerobot_robot_koch")
 CHANGES = {
@@ -53,7 +53,7 @@ def test_a_newer_lerobot_that_changed_is_told_by_what_it_breaks(wheels, tmp_path
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=1700,
     )
     assert ran.returncode == 1, ran.stderr[-3000:]
     report = json.loads(ran.stdout)
@@ -84,12 +84,12 @@ def test_the_lerobot_of_today_breaks_nothing(tmp_path):
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=1700,
     )
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     report = json.loads(ran.stdout)
     assert report["summary"].startswith(f"LeRobot {version} against {version}: nothing breaks, ")
-    assert report["broken_in_both"] == []
+    assert report["broke"] == report["mended"] == report["follows"] == []
     assert report["notes"] == []
     assert report["holds"] > 30
     kept = [name for name in report["versions"] if not name.startswith(("lerobot", "pip"))]
