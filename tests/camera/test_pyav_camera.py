@@ -2,9 +2,11 @@
 """The camera `pyav`: files, network streams and test pictures under stock's camera contract."""
 
 import logging
+import re
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import av
 import draccus
@@ -94,6 +96,19 @@ def test_the_config_survives_the_command_line(clip):
     assert config.type == "pyav"
     assert config.capture_size == (64, 48)
     assert draccus.decode(CameraConfig, draccus.encode(config, CameraConfig)) == config
+
+
+def test_the_readmes_cameras_are_what_a_stock_command_line_takes():
+    from lerobot.scripts.lerobot_teleoperate import TeleoperateConfig
+
+    readme = (Path(__file__).parents[2] / "robots/lerobot_camera_pyav/README.md").read_text()
+    [cameras] = re.findall(r"--robot\.cameras='(.*?)'", readme, re.DOTALL)
+    words = ["--robot.type=koch_follower", "--robot.port=x", "--teleop.type=koch_leader", "--teleop.port=y"]
+    config = draccus.parse(TeleoperateConfig, args=[*words, f"--robot.cameras={cameras}"])
+    assert [camera.source for camera in config.robot.cameras.values()] == [
+        "rtsp://10.0.0.7/stream",
+        "/dev/video0",
+    ]
 
 
 @pytest.mark.parametrize(
