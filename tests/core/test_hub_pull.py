@@ -204,7 +204,10 @@ def test_what_is_not_whole_is_not_pushed(hub, folder, say, spoil, said, remedy):
     ("base", "local"),
     [("user/base", False), ("/gone/base", True), ("outputs", True), (None, False), (3, False)],
 )
-def test_adapters_of_a_policy_in_a_folder_that_is_not_here_cannot_be_loaded(folder, base, local):
+def test_adapters_of_a_policy_in_a_folder_that_is_not_here_cannot_be_loaded(
+    folder, base, local, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # `outputs` may well be there where the tests are started
     (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     said = [str(problem) for problem in examine(folder)]
