@@ -2,6 +2,7 @@
 """The hint for a plugin that is not installed."""
 
 import json
+import logging
 from importlib import metadata
 
 import pytest
@@ -16,6 +17,12 @@ NEEDS = {
         {"name": "lerobot_policy_not_here", "version": "1.2", "provides": ["policy not_here"]},
     ],
 }
+
+
+@pytest.fixture(autouse=True)
+def _warnings_only(caplog) -> None:
+    """LeRobot, trained with in this process by another test, leaves the root logger at DEBUG."""
+    caplog.set_level(logging.WARNING)
 
 
 @pytest.fixture
