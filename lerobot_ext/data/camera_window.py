@@ -14,7 +14,7 @@ from typing import Any
 
 from lerobot.datasets import factory
 
-from lerobot_ext.data.lerobot_window import inside_tested_window
+from lerobot_ext.lerobot_window import inside_tested_window
 
 PROPERTY = "camera_delta_indices"
 

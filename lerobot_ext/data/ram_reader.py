@@ -30,7 +30,7 @@ import pyarrow as pa
 import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
-from lerobot_ext.data.lerobot_window import inside_tested_window
+from lerobot_ext.lerobot_window import inside_tested_window
 
 LIMIT = "LEROBOT_EXT_COLUMNS_MAX_GIB"
 DEFAULT_LIMIT_GIB = 4.0

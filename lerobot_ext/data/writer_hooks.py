@@ -31,7 +31,7 @@ from lerobot.datasets import dataset_writer
 from lerobot.datasets.dataset_writer import DatasetWriter
 
 from lerobot_ext.data.durable import replacing
-from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
+from lerobot_ext.lerobot_window import is_known
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +115,8 @@ def install() -> bool:
     """
     if _stock:
         return True
-    if not inside_tested_window():
-        logger.warning(
-            "lerobot_ext: LeRobot %s is not one whose dataset writer we know; recordings are not journaled. "
-            "Install lerobot>=0.6.1,<0.7.",
-            ".".join(map(str, lerobot_version())),
-        )
+    lost = "recordings are not journaled"
+    if not is_known("dataset writer", lost, logger):
         return False
     for name, hook in _METHODS.items():
         _stock[name] = getattr(DatasetWriter, name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from lerobot_ext import lerobot_window
 from lerobot_ext.testing.contract import Contract, broken, rule, run_contract
 
 FRAMES = 5
@@ -24,18 +25,18 @@ class PatchContract(Contract):
 
     subject: ClassVar[str] = "patch"
 
-    def _lift_window(self, module: Any) -> None:
-        """Let `module` install itself with any LeRobot until the rule ends."""
-        asked = module.inside_tested_window
-        module.inside_tested_window = lambda: True
-        self.at_end(lambda: setattr(module, "inside_tested_window", asked))
+    def _lift_window(self) -> None:
+        """Let our changes install themselves with any LeRobot until the rule ends."""
+        window = {"TESTED_FROM": lerobot_window.TESTED_FROM, "TESTED_BELOW": lerobot_window.TESTED_BELOW}
+        self.at_end(lambda: vars(lerobot_window).update(window))
+        vars(lerobot_window).update(TESTED_FROM=(0,), TESTED_BELOW=(1_000_000,))
 
     @rule(remedy="see what became of `lerobot.datasets.dataset_writer.DatasetWriter`, and adapt writer_hooks")
     def test_episode_journal_keeps_episodes(self) -> None:
         """A recording is journaled episode by episode, and the journal goes when the dataset is complete."""
         from lerobot_ext.data import episode_journal, journal_files, writer_hooks
 
-        self._lift_window(writer_hooks)
+        self._lift_window()
         episode_journal.start()
         self.at_end(writer_hooks.uninstall)
         self.at_end(episode_journal.stop)
@@ -60,7 +61,7 @@ class PatchContract(Contract):
 
         from lerobot_ext.data import ram_reader
 
-        self._lift_window(ram_reader)
+        self._lift_window()
         root = self.new_folder() / "dataset"
         dataset = _start_dataset(root)
         for episode in range(2):
@@ -91,7 +92,7 @@ class PatchContract(Contract):
 
         from lerobot_ext.data import camera_window
 
-        self._lift_window(camera_window)
+        self._lift_window()
         if not camera_window.install():
             broken("it does not install: the function it wraps is another")
         self.at_end(camera_window.uninstall)
@@ -161,7 +162,7 @@ class WindowContract(Contract):
     def test_untested_versions_are_left_alone(self) -> None:
         """Outside the tested window no change is installed; inside, each is."""
         from lerobot_ext.data import camera_window, ram_reader, writer_hooks
-        from lerobot_ext.data.lerobot_window import inside_tested_window
+        from lerobot_ext.lerobot_window import inside_tested_window
 
         inside = inside_tested_window()
         for module in (writer_hooks, ram_reader, camera_window):

@@ -32,12 +32,12 @@ import huggingface_hub
 from lerobot.policies import pretrained
 from lerobot.policies.pretrained import PreTrainedPolicy
 
-from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
 from lerobot_ext.hub import checkpoint, requirements
 from lerobot_ext.hub.card import add_requirements
 from lerobot_ext.hub.describe import describe
 from lerobot_ext.hub.history import TrainingHistory, evaluations_of
 from lerobot_ext.hub.push import PushError, open_repository, push_files
+from lerobot_ext.lerobot_window import is_known
 from lerobot_ext.training import loop
 
 MESSAGE = "Upload policy, processors, requirements and card"
@@ -96,12 +96,8 @@ def install(script: ModuleType) -> bool:
     global _script
     if _stock:
         return True
-    if not inside_tested_window():
-        logger.warning(
-            "lerobot_ext: LeRobot %s is not one whose lerobot-train we know; checkpoints get no "
-            "lerobot_ext.json, and a push is LeRobot's own three commits. Install lerobot>=0.6.1,<0.7.",
-            ".".join(map(str, lerobot_version())),
-        )
+    lost = "checkpoints get no lerobot_ext.json, and a push is LeRobot's own three commits"
+    if not is_known("lerobot-train", lost, logger):
         return False
     _script = script
     loop.observe(_noter, script)

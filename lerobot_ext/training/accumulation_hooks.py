@@ -21,7 +21,7 @@ from typing import Any
 
 from lerobot.configs.train import TrainPipelineConfig
 
-from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
+from lerobot_ext.lerobot_window import is_known
 from lerobot_ext.training.accumulation import Accumulating, once_an_update
 
 logger = logging.getLogger(__name__)
@@ -43,12 +43,8 @@ def install(script: ModuleType) -> bool:
     global _script
     if _stock:
         return True
-    if not inside_tested_window():
-        logger.warning(
-            "lerobot_ext: LeRobot %s is not one whose training loop we know; there is no "
-            "`--optimizer.type=accumulated_adamw`. Install lerobot>=0.6.1,<0.7.",
-            ".".join(map(str, lerobot_version())),
-        )
+    lost = "there is no `--optimizer.type=accumulated_adamw`"
+    if not is_known("training loop", lost, logger):
         return False
     # Registers them.
     from lerobot_ext.training import config_accumulation  # noqa: F401

@@ -29,7 +29,7 @@ from typing import Any
 
 from lerobot.common import train_utils
 
-from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
+from lerobot_ext.lerobot_window import is_known
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,8 @@ def install(script: ModuleType) -> bool:
     """
     if _stock:
         return True
-    if not inside_tested_window():
-        logger.warning(
-            "lerobot_ext: LeRobot %s is not one whose checkpoints we know; without symbolic links its "
-            "trainer ends at the first one. Install lerobot>=0.6.1,<0.7.",
-            ".".join(map(str, lerobot_version())),
-        )
+    lost = "without symbolic links its trainer ends at the first one"
+    if not is_known("checkpoints", lost, logger):
         return False
     for module in (script, train_utils):
         stock = getattr(module, NAME)

@@ -19,7 +19,7 @@ from typing import Any
 
 from lerobot.utils.logging_utils import MetricsTracker
 
-from lerobot_ext.data.lerobot_window import inside_tested_window, lerobot_version
+from lerobot_ext.lerobot_window import is_known
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +104,8 @@ def install(script: ModuleType) -> bool:
     global _script
     if _stock:
         return True
-    if not inside_tested_window():
-        logger.warning(
-            "lerobot_ext: LeRobot %s is not one whose training loop we know; no metrics.csv, no time left. "
-            "Install lerobot>=0.6.1,<0.7.",
-            ".".join(map(str, lerobot_version())),
-        )
+    lost = "no metrics.csv, no time left"
+    if not is_known("training loop", lost, logger):
         return False
     _script = script
     for name, hook in _FUNCTIONS.items():

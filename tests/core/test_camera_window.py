@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from lerobot.datasets import factory
 
-from lerobot_ext.data import camera_window, lerobot_window
+from lerobot_ext import lerobot_window
+from lerobot_ext.data import camera_window
 
 META = SimpleNamespace(
     features={"observation.state": {}, "observation.images.top": {}, "action": {}, "timestamp": {}},

@@ -7,7 +7,7 @@ from lerobot.datasets import dataset_reader, factory
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.robots.config import RobotConfig
 
-from lerobot_ext.data import lerobot_window
+from lerobot_ext import lerobot_window
 from lerobot_ext.guard.patches import PatchContract, WindowContract
 from lerobot_ext.testing.contract import run_contract
 

@@ -21,6 +21,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.scripts import lerobot_train
 from tiny_training import REPO
 
+from lerobot_ext import lerobot_window
 from lerobot_ext.hub import hook, push, train_hooks
 from lerobot_ext.hub.checkpoint import examine
 from lerobot_ext.hub.push import PushError
@@ -397,7 +398,7 @@ def test_without_the_hooks_everything_is_stocks(hub, tmp_path):
 
 
 def test_another_lerobot_is_left_alone(monkeypatch, caplog):
-    monkeypatch.setattr(train_hooks, "inside_tested_window", lambda: False)
+    monkeypatch.setattr(lerobot_window, "TESTED_BELOW", (0, 6))
     stand_in = tiny_training.training_script()
     stock = stand_in.save_checkpoint
     assert not train_hooks.install(stand_in)

@@ -13,8 +13,9 @@ from lerobot.datasets import dataset_writer
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from lerobot_ext import lerobot_window
 from lerobot_ext.cli.main import main
-from lerobot_ext.data import episode_journal, hook, journal_files, lerobot_window, writer_hooks
+from lerobot_ext.data import episode_journal, hook, journal_files, writer_hooks
 
 
 @pytest.fixture

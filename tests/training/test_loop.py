@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from stock_loop import LOOP, POLICY, train, write_dataset
 
+from lerobot_ext import lerobot_window
 from lerobot_ext.training import loop, record, time_left
 from lerobot_ext.training.metrics_file import read_metrics
 
@@ -132,7 +133,7 @@ def test_a_file_of_somebody_elses_is_kept_and_the_training_goes_on(script, tmp_p
 
 
 def test_another_lerobot_is_left_alone(script, monkeypatch, caplog):
-    monkeypatch.setattr(loop, "inside_tested_window", lambda: False)
+    monkeypatch.setattr(lerobot_window, "TESTED_BELOW", (0, 6))
     stock = script.MetricsTracker
     assert not loop.install(script)
     assert script.MetricsTracker is stock

@@ -33,7 +33,7 @@ from lerobot.datasets.video_utils import FrameTimestampError
 
 from lerobot_camera_pyav.video.decoders import PerProcess
 from lerobot_camera_pyav.video.errors import VideoReadError
-from lerobot_ext.data.lerobot_window import inside_tested_window
+from lerobot_ext.lerobot_window import inside_tested_window
 
 SWITCH = "LEROBOT_EXT_VIDEO"
 LIMIT = "LEROBOT_VIDEO_DECODER_CACHE_SIZE"
