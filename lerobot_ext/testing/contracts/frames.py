@@ -3,7 +3,21 @@
 
 import math
 import numbers
+from collections.abc import Mapping
 from typing import Any
+
+from lerobot_ext.testing.contract import broken
+
+
+def require_values(values: Mapping[str, Any], features: Mapping[str, Any]) -> None:
+    """Break the running rule unless a device's `values` are exactly what its `features` promise."""
+    missing, extra = sorted(set(features) - set(values)), sorted(set(values) - set(features))
+    if missing or extra:
+        broken(f"keys differ: missing {missing}, not promised {extra}")
+    for name, kind in features.items():
+        problem = value_problem(values[name], kind)
+        if problem:
+            broken(f"`{name}` {problem}")
 
 
 def value_problem(value: Any, kind: Any) -> str:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from lerobot_ext.testing.contract import broken, rule, skip
 from lerobot_ext.testing.contracts.calibrated import CalibratedContract
-from lerobot_ext.testing.contracts.frames import value_problem
+from lerobot_ext.testing.contracts.frames import require_values
 
 FAR_UNITS = 6.0
 """How far away the goal is that a limit must keep a joint from, in the robot's units (degrees or percent)."""
@@ -119,13 +119,7 @@ class RobotContract(CalibratedContract):
         """`get_observation` returns what `observation_features` promises, and makes a dataset's frame."""
         robot = self.connected()
         observation, features = robot.get_observation(), robot.observation_features
-        missing, extra = sorted(set(features) - set(observation)), sorted(set(observation) - set(features))
-        if missing or extra:
-            broken(f"keys differ: missing {missing}, not promised {extra}")
-        for name, kind in features.items():
-            problem = value_problem(observation[name], kind)
-            if problem:
-                broken(f"`{name}` {problem}")
+        require_values(observation, features)
         self._make_frame(features, observation, "observation")
 
     @staticmethod

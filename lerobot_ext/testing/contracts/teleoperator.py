@@ -15,7 +15,7 @@ from typing import Any
 
 from lerobot_ext.testing.contract import broken, rule, skip
 from lerobot_ext.testing.contracts.calibrated import CalibratedContract
-from lerobot_ext.testing.contracts.frames import value_problem
+from lerobot_ext.testing.contracts.frames import require_values
 
 
 class TeleoperatorContract(CalibratedContract):
@@ -108,13 +108,7 @@ class TeleoperatorContract(CalibratedContract):
         """`get_action` returns what `action_features` promises: keys and finite numbers."""
         device = self.connected()
         action, features = device.get_action(), device.action_features
-        missing, extra = sorted(set(features) - set(action)), sorted(set(action) - set(features))
-        if missing or extra:
-            broken(f"keys differ: missing {missing}, not promised {extra}")
-        for name, kind in features.items():
-            problem = value_problem(action[name], kind)
-            if problem:
-                broken(f"`{name}` {problem}")
+        require_values(action, features)
 
     @rule(
         remedy="implement `send_feedback` for the keys of `feedback_features`, or declare none",
