@@ -11,19 +11,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot_policy_hierarchical_diffusion import HierarchicalDiffusionConfig
 from lerobot_policy_hierarchical_diffusion.modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
-
-SMALL = {
-    "safety_dim": 16,
-    "dynamics_dim": 16,
-    "manipulation_dim": 16,
-    "planning_dim": 16,
-    "condition_dim": 16,
-    "denoiser_dim": 32,
-    "denoiser_depth": 2,
-    "task_buckets": 64,
-    "attention_heads": 2,
-    "image_size": (32, 32),
-}
+from small_hierarchical import SMALL
 
 
 class Episodes:

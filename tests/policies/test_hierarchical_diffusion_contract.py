@@ -2,22 +2,11 @@
 """The hierarchical diffusion policy keeps the policy contract, with and without cameras, MLP and U-Net."""
 
 from lerobot_policy_hierarchical_diffusion import HierarchicalDiffusionConfig
+from small_hierarchical import SMALL as DIMENSIONS
 
 from lerobot_ext.testing import PolicyContract
 
-SMALL = {
-    "device": "cpu",
-    "safety_dim": 16,
-    "dynamics_dim": 16,
-    "manipulation_dim": 16,
-    "planning_dim": 16,
-    "condition_dim": 16,
-    "denoiser_dim": 32,
-    "denoiser_depth": 2,
-    "task_buckets": 64,
-    "attention_heads": 2,
-    "image_size": (32, 32),
-}
+SMALL = {"device": "cpu", **DIMENSIONS}
 BAD = {
     "n_action_steps": 17,
     "num_inference_steps": 17,

@@ -384,18 +384,6 @@ def other_units(folder: Path) -> None:
 
 STATE_7 = {"type": "STATE", "shape": [7]}
 FIT_FAULTS = [
-    Fault(
-        "info.json of nonsense",
-        "dataset_unreadable",
-        "me/set",
-        broken("joints", edited(INFO, lambda v: v["features"]["action"].update(shape="six"))),
-    ),
-    Fault(
-        "statistics of nonsense",
-        "dataset_stats",
-        "action",
-        broken("joints", stats(lambda v: v["action"].update(mean="none"))),
-    ),
     Fault("policy of an unknown type", "policy_config", "not_there_zz", fitting("joints", "not_there_zz")),
     Fault("policy that needs a picture", "policy_rejects", "act", fitting("joints", "act")),
     Fault(
