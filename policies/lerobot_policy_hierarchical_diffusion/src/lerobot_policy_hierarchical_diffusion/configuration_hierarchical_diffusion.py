@@ -109,6 +109,9 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
+            denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
+            `num_inference_steps`.
         ema_decay (`float`, *optional*, defaults to `0.99`): Decay of the averaged weights used at inference;
             0 turns averaging off.
         optimizer_lr (`float`, *optional*, defaults to `1e-3`): Peak learning rate of AdamW.
@@ -167,6 +170,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    latency_budget_ms: float | None = None
 
     # Optimisation.
     ema_decay: float = 0.99
@@ -302,6 +306,10 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             raise ValueError(
                 f"`num_inference_steps` ({self.num_inference_steps}) must lie in 0..{MAX_INFERENCE_STEPS}; "
                 "0 executes the draft."
+            )
+        if self.latency_budget_ms is not None and not self.latency_budget_ms > 0:
+            raise ValueError(
+                f"`latency_budget_ms` ({self.latency_budget_ms}) must be above 0; leave it out for no budget."
             )
         if not 0.0 < self.draft_noise <= 1.0:
             raise ValueError(

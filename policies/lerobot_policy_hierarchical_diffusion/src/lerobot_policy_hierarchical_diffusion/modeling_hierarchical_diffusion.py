@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ from .configuration_hierarchical_diffusion import (
     HierarchicalDiffusionConfig,
 )
 from .curriculum import Curriculum, CurriculumStage
+from .deadline.planner import TimedPlanner
+from .deadline.table import LatencyTable
 from .layers.base import Targets
 from .loss_weights import LossWeights
 from .memory import EpisodeMemory
@@ -100,6 +103,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             self.register_load_state_dict_pre_hook(_start_missing_average)
         self._episodes = _episode_bounds(dataset_meta)
         self._enabled = frozenset(LAYER_NAMES)
+        self._planner = TimedPlanner(None, config.num_inference_steps)
         self._memory = EpisodeMemory(self.network.window, config.n_obs_steps)
         self._actions: deque[Tensor] = deque(maxlen=config.n_action_steps)
         self.last_info: dict[str, Any] = {}
@@ -145,7 +149,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         if reduction not in ("mean", "none"):
             raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
         network = self._network
-        observation = self._observation_from_batch(batch)
+        observation = self.observation_from_batch(batch)
         offsets, given = list(network.window.offsets), observation.state.shape[1]
         if given != len(offsets):
             raise ValueError(
@@ -337,12 +341,19 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         observation = (
             self._memory.observation(_tasks(batch, len(batch[OBS_STATE])))
             if self._memory
-            else self._observation_from_batch(batch)
+            else self.observation_from_batch(batch)
         )
-        chunk, self.last_info = self._network.plan(observation, noise, steps, self._enabled)
+        budget_ms = self.config.latency_budget_ms
+        if budget_ms is None or num_inference_steps is not None:
+            chunk, self.last_info = self._network.plan(observation, noise, steps, self._enabled)
+        else:
+            chunk, self.last_info = self._planner.plan(
+                self._network, observation, noise, self._enabled, budget_ms
+            )
         return chunk
 
-    def _observation_from_batch(self, batch: dict[str, Any]) -> Observation:
+    def observation_from_batch(self, batch: dict[str, Any]) -> Observation:
+        """What the network takes of a preprocessed batch or single observation."""
         window = self.network.window
         frames = len(window.past)
         environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
@@ -388,6 +399,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             model, model_file, map_location, strict
         )
         loaded._continue_curriculum()
+        table = LatencyTable.load(Path(model_file).parent, len(LAYER_NAMES))
+        loaded._planner = TimedPlanner(table, loaded.config.num_inference_steps)
         if loaded._dataset_stats:
             loaded.network.limits.set_from(loaded._dataset_stats)
             if loaded.average is not None:
