@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from lerobot_ext.recording import choose
-from lerobot_ext.recording.candidates import STOCK, Candidate, candidates
+from lerobot_ext.recording.candidates import STOCK, Candidate, candidates, cores
 from lerobot_ext.recording.choose import Row
 from lerobot_ext.recording.load import Load
 from lerobot_ext.recording.record_path import Recorded, record
 from lerobot_ext.recording.scene import Picture
-from lerobot_ext.recording.trial import TrialError, encode, frames_within_memory, opens, pace, quiet
+from lerobot_ext.recording.trial import Effort, TrialError, encode, frames_within_memory, opens, pace, quiet
 
 _PICTURES: Final = 60
 _VERIFIED: Final = 3
@@ -110,13 +110,19 @@ def _try(candidate: Candidate, plan: Plan, pictures: Sequence[Picture], folder: 
     n = frames_within_memory(load, 20 if plan.quick else 45)
     try:
         effort = encode(candidate, load, pictures, folder, n)
-        # Less than this at full speed, start and end included: feeding it steadily would show nothing new.
-        if effort.frames_per_s < 0.75 * load.frames_per_s:
+        if _hopeless(effort, load):
             return Row(candidate, effort, None, f"needs {load.frames_per_s} f/s")
         fed = pace(candidate, load, pictures, folder, plan.fed_fps, plan.seconds)
     except TrialError as error:
         return Row(candidate, why_not=f"does not work here: {error}")
     return Row(candidate, effort, fed, choose.shortfall(fed))
+
+
+def _hopeless(effort: Effort, load: Load) -> bool:
+    """Whether feeding it steadily would show nothing new: too slow, and not for want of a free core."""
+    needed_cores = effort.cpu_ms * load.frames_per_s / 1e3
+    # Start and end of a short run cost some of its speed.
+    return effort.frames_per_s < 0.75 * load.frames_per_s and needed_cores > 0.75 * cores()
 
 
 def _verify(
