@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import lerobot
+import numpy as np
 import torch
 from lerobot.datasets import dataset_reader, video_utils
 from lerobot.datasets.dataset_reader import DatasetReader
 from lerobot.datasets.video_utils import FrameTimestampError
 
+from lerobot_camera_pyav.video.buffers import Buffers
 from lerobot_camera_pyav.video.decoders import PerProcess
 from lerobot_camera_pyav.video.errors import VideoReadError
 from lerobot_ext.lerobot_window import inside_tested_window
@@ -38,6 +40,8 @@ from lerobot_ext.lerobot_window import inside_tested_window
 SWITCH = "LEROBOT_EXT_VIDEO"
 LIMIT = "LEROBOT_VIDEO_DECODER_CACHE_SIZE"
 DEFAULT_LIMIT = 64
+KEEP = "LEROBOT_EXT_VIDEO_KEEP_MIB"
+DEFAULT_KEEP_MIB = 256
 STOCK = "pyav_stock"
 _STREAMING = "lerobot.datasets.streaming_dataset"
 _SIGNATURES = {
@@ -117,6 +121,23 @@ def _videos() -> PerProcess:
     return PerProcess(open_limit())
 
 
+def kept_bytes() -> int:
+    """How much memory of pictures that are gone each process keeps for the next ones.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_VIDEO_KEEP_MIB` is no whole number of MiB.
+    """
+    text = os.environ.get(KEEP, "").strip()
+    if text and not text.isdecimal():
+        raise ValueError(f"environment variable {KEEP} is {text!r}; set it to a number of MiB, 0 or more")
+    return (int(text) if text else DEFAULT_KEEP_MIB) * 2**20
+
+
+@functools.cache
+def _buffers() -> Buffers:
+    return Buffers(kept_bytes())
+
+
 def decode(
     video_path: Path | str,
     timestamps: list[float],
@@ -146,12 +167,10 @@ def decode(
     try:
         decoder = _videos().get().get(video_path, depth=is_depth, size=size)
         shape = (len(timestamps), *decoder.frame_shape)
-        frames = torch.empty(shape, dtype=torch.uint16 if is_depth else torch.uint8)
-        decoder.read(timestamps, tolerance_s, frames.numpy())
+        frames = _buffers().empty(shape, decoder.dtype if return_uint8 or is_depth else np.float32)
+        return torch.from_numpy(decoder.read(timestamps, tolerance_s, frames))
     except VideoReadError as error:
         raise UnreadableFrameError(str(error), str(video_path), error.seconds) from error.__cause__
-    # In place: a second array of this size costs more than the division.
-    return frames if return_uint8 or is_depth else frames.to(torch.float32).div_(255)
 
 
 def parse_size(backend: str) -> tuple[int, int]:
