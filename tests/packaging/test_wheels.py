@@ -138,3 +138,8 @@ def test_no_wheel_names_a_path_of_the_machine_that_built_it(wheels, name):
     with zipfile.ZipFile(wheels[name]) as wheel:
         for path in wheel.namelist():
             assert str(ROOT).encode() not in wheel.read(path), path
+
+
+class TestRobotProcessors(OurPlugin):
+    distribution = "lerobot_robot_processors"
+    registers = frozenset()

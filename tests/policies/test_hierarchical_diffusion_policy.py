@@ -280,8 +280,8 @@ def test_memory_gives_training_windows(make_policy, make_observation):
     policy = make_policy(cameras=1, n_obs_steps=2).eval()
     stream = [make_observation(policy.config, 1, seed=t) for t in range(20)]
     for t, observation in enumerate(stream):
-        policy._remember(observation)
-        remembered = policy._observation_from_memory(observation)
+        policy.select_action(observation)
+        remembered = policy._memory.observation(observation["task"])
         for position, offset in enumerate(policy.network.window.past):
             expected = stream[max(0, t + offset)]
             assert torch.equal(remembered.state[:, position], expected["observation.state"])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lerobot_ext.nn.cameras import MultiCameraEncoder
 from lerobot_ext.nn.embeddings import HashedTextEmbedding
 
-from .conditioning import LayerFusion, sample_nested_mask
+from .conditioning import LayerFusion, sample_nested_mask, sample_taking_part
 from .configuration_hierarchical_diffusion import LAYER_NAMES, HierarchicalDiffusionConfig
 from .denoiser import make_denoiser
 from .layers.base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
@@ -98,7 +98,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.scheduler = make_scheduler(
             config.num_train_timesteps, config.beta_schedule, config.prediction_type
         )
-        # How far each layer's loss is faded in; all ones until a curriculum moves them.
+        # How far each layer takes part (`Curriculum.weights_at`); a layer at 0 has learned nothing yet.
         self.register_buffer("stage_weights", torch.ones(len(LAYER_NAMES)))
 
     def _make_layers(self, frame_dim: int, image_dim: int) -> dict[str, HierarchyLayer]:
@@ -192,6 +192,10 @@ class HierarchicalDiffusionNetwork(nn.Module):
         outputs = self.run_layers(inputs, targets)
         dropout = self.config.layer_dropout if self.training else 0.0
         mask = sample_nested_mask(len(frames), len(LAYER_NAMES), dropout, frames.device)
+        if self.training and self.config.curriculum:
+            mask = mask * sample_taking_part(len(frames), self.stage_weights)
+        else:
+            mask = mask * (self.stage_weights > 0)
         losses = {"diffusion": self.diffusion_loss(self.condition(inputs, outputs, mask), targets)}
         for name, output in outputs.items():
             assert output.loss is not None
@@ -221,7 +225,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
             observation (`Observation`): The past frames of the window.
             noise (`Tensor`, *optional*): (B, H, A) starting noise; drawn when missing.
             steps (`int`): Denoising steps; 0 returns the draft.
-            enabled (`frozenset[str]`): Layers that run; the safety layer always does.
+            enabled (`frozenset[str]`): Layers that run, if a curriculum has let them take part; the safety
+                layer always runs.
 
         Returns:
             `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A), clipped to the limits, and the run's
@@ -229,16 +234,16 @@ class HierarchicalDiffusionNetwork(nn.Module):
         """
         started = time.perf_counter()
         ms: dict[str, float] = {}
-        enabled = enabled | {"safety"}
+        trained = {name for name, part in zip(LAYER_NAMES, self.stage_weights.tolist(), strict=True) if part}
+        heard = enabled & trained
+        enabled = heard | {"safety"}
         inputs = self.layer_inputs(observation, self.frames(observation))
         ms["encode"] = 1e3 * (time.perf_counter() - started)
         outputs = self.run_layers(inputs, enabled=enabled, timings_ms=ms)
 
         denoising = time.perf_counter()
         batch, device = len(inputs.history), inputs.history.device
-        mask = torch.tensor([[float(name in enabled) for name in LAYER_NAMES]], device=device).expand(
-            batch, -1
-        )
+        mask = torch.tensor([[float(name in heard) for name in LAYER_NAMES]], device=device).expand(batch, -1)
         condition = self.condition(inputs, outputs, mask)
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         if noise is None:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes to LeRobot that can be taken back: every place where ours stands in for its code is one `Patch`.
+
+    _patch = Patch("training loop", lost="no metrics.csv")
+
+    def install(script):
+        return _patch.install({(script, "update_policy"): _update_policy})
+
+    def _update_policy(*words, **named):
+        return _patch.stock("update_policy")(*words, **named)
+
+A patch is all or nothing: it goes in only for the LeRobot versions it is tested with, and not at all when one
+of the names is gone. `uninstall` puts back what was there.
+"""
+
+import functools
+import inspect
+import logging
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from lerobot_ext.lerobot_window import is_known
+
+logger = logging.getLogger(__name__)
+
+Place = tuple[ModuleType | type, str]
+
+
+class Patch:
+    """A set of attributes of LeRobot's modules and classes that are replaced together.
+
+    Args:
+        part (`str`): What is changed, for the log: `training loop`.
+        lost (`str`): What the user has to do without where it is not: `no metrics.csv`.
+    """
+
+    def __init__(self, part: str, lost: str) -> None:
+        self.part = part
+        self.lost = lost
+        self._before: dict[Place, Any] = {}
+
+    @property
+    def installed(self) -> bool:
+        """Whether ours stand in for LeRobot's at this moment."""
+        return bool(self._before)
+
+    def install(self, replacements: Mapping[Place, Any]) -> bool:
+        """Put the replacements in place; again, while they are in place, changes nothing.
+
+        A function that replaces a function gets its name, docstring and signature; classes and other values
+        are put in as they are.
+
+        Args:
+            replacements (`Mapping`): `(module or class, attribute)` to what stands there from now on.
+
+        Returns:
+            Whether they are in place. Not for a LeRobot outside the tested window or without one of the
+            attributes; one log line says so.
+        """
+        if self._before:
+            return True
+        if not is_known(self.part, self.lost, logger):
+            return False
+        missing = [f"{owner.__name__}.{name}" for owner, name in replacements if not hasattr(owner, name)]
+        if missing:
+            logger.warning(
+                "lerobot_ext: LeRobot has no %s, so its %s was left alone; %s. Install lerobot>=0.6.1,<0.7.",
+                ", ".join(missing),
+                self.part,
+                self.lost,
+            )
+            return False
+        for (owner, name), new in replacements.items():
+            # Of a class its own dictionary, so that static and class methods come back as they were.
+            stock = inspect.getattr_static(owner, name)
+            self._before[owner, name] = stock
+            setattr(owner, name, functools.wraps(stock)(new) if inspect.isfunction(stock) else new)
+        return True
+
+    def uninstall(self) -> None:
+        """Give LeRobot its own code back."""
+        for (owner, name), stock in self._before.items():
+            setattr(owner, name, stock)
+        self._before.clear()
+
+    def stock(self, name: str, owner: ModuleType | type | None = None) -> Any:
+        """What stood at an attribute before; `owner` is only needed where two owners have the same name.
+
+        Raises:
+            KeyError: The patch is not in place, or does not change that attribute.
+        """
+        for (holder, attribute), stock in self._before.items():
+            if attribute == name and owner in (None, holder):
+                return stock
+        raise KeyError(f"{self.part}: {name} is not replaced")
