@@ -163,6 +163,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 losses = network.losses(observation, frames, targets)
         else:
             losses = network.losses(observation, frames, targets)
+            if network is not self.network:  # the threshold that these frames give is saved with both
+                self.network.filter.threshold.copy_(network.filter.threshold)
         weights = self.loss_weights.of(observation.tasks, batch.get("task_index"))
         total = losses["diffusion"] + self.loss_weights(losses, weights, network.stage_weights)
         return (total if reduction == "none" else total.mean()), self._log(losses, weights)
@@ -273,6 +275,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """Forget the episode: observation memory, queued actions and the last information."""
         self._memory.clear()
         self._actions.clear()
+        self._last_action: Tensor | None = None
         self.last_info = {}
 
     def set_layer_enabled(self, name: str, enabled: bool) -> None:
@@ -309,8 +312,11 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self._memory.append(batch[OBS_STATE], environment, [batch[key] for key in self.config.image_features])
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise)
-            self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
-        return self._actions.popleft()
+            actions = chunk[:, : self.config.n_action_steps].unbind(1)
+            # A robot that holds looks again at the next frame.
+            self._actions.extend(actions[:1] if self.last_info["emergency"].any() else actions)
+        self._last_action = self._actions.popleft()
+        return self._last_action
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -345,10 +351,12 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         )
         budget_ms = self.config.latency_budget_ms
         if budget_ms is None or num_inference_steps is not None:
-            chunk, self.last_info = self._network.plan(observation, noise, steps, self._enabled)
+            chunk, self.last_info = self._network.plan(
+                observation, noise, steps, self._enabled, last_action=self._last_action
+            )
         else:
             chunk, self.last_info = self._planner.plan(
-                self._network, observation, noise, self._enabled, budget_ms
+                self._network, observation, noise, self._enabled, budget_ms, self._last_action
             )
         return chunk
 

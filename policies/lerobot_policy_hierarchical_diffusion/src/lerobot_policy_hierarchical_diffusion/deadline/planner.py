@@ -40,6 +40,7 @@ class TimedPlanner:
         noise: Tensor | None,
         enabled: frozenset[str],
         budget_ms: float,
+        last_action: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Plan as `network.plan`; the information also holds `budget_ms` and `within_budget`."""
         chooser = self._chooser_for(network, observation, budget_ms)
@@ -50,6 +51,7 @@ class TimedPlanner:
             choice.steps,
             enabled & set(LAYER_NAMES[: choice.layers]),
             lambda elapsed_ms, fewest: chooser.steps_in_time(choice, elapsed_ms, fewest),
+            last_action,
         )
         took_ms = info["ms"]["total"]
         chooser.learn(Choice(choice.layers, info["steps"]), took_ms)
