@@ -115,6 +115,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        fps (`float`, *optional*, defaults to `0.0`): Frames a second of the data; set from the dataset in
+            training. Real-time chunking tells by it how many frames lie between two plans.
         latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
             denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
             `num_inference_steps`.
@@ -178,6 +180,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    fps: float = 0.0
     latency_budget_ms: float | None = None
 
     # Optimisation.

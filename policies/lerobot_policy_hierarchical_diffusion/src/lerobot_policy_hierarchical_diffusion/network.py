@@ -28,7 +28,7 @@ from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
 from .layers.safety import SafetyLayer
 from .safety_filter import SafetyFilter, hold_action
-from .sampling import ddim_sample, make_scheduler
+from .sampling import Committed, ddim_sample, make_scheduler
 from .statistics import MotionStatistics, NormalizedLimits, feature_widths
 from .targets import masked_mean
 from .window import TimeWindow
@@ -238,6 +238,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         enabled: frozenset[str],
         steps_in_time: Callable[[float, int], int] | None = None,
         last_action: Tensor | None = None,
+        committed: Committed | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -251,6 +252,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
                 fewest steps possible, how many steps it is to be; without it, `steps`. With it times are
                 exact on an accelerator too.
             last_action (`Tensor`, *optional*): (B, A) executed before this plan.
+            committed (`Committed`, *optional*): Actions of the plan before that this one goes on from.
 
         Returns:
             `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
@@ -279,6 +281,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             steps=steps,
             draft=draft,
             draft_noise=self.config.draft_noise,
+            committed=committed,
         )
         watch.lap("denoise")
         score = outputs["safety"].info["score"]
