@@ -141,7 +141,7 @@ def test_episodes_count_through_the_mix(folder, script):
     [
         (["--dataset.streaming=true"], "--dataset.streaming=True does not go with"),
         (["--dataset.revision=main"], "say so for each dataset"),
-        (["--sample_weighting.type=rabc"], "use `loss_weight`"),
+        (["--sample_weighting.type=rabc"], "use loss_weight"),
     ],
 )
 def test_options_that_mean_nothing_for_a_mix_are_refused(folder, script, words, said):
