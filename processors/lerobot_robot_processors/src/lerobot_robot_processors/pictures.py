@@ -15,7 +15,7 @@ from lerobot.configs.types import FeatureType, PipelineFeatureType, PolicyFeatur
 from lerobot.utils.constants import OBS_IMAGE, OBS_IMAGES
 from torch import Tensor
 
-from lerobot_robot_processors.settings import Features, matching
+from lerobot_robot_processors.configured import Features, matching
 
 DEPTH_SUFFIX = "_depth"
 

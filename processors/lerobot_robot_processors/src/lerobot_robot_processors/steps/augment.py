@@ -24,8 +24,7 @@ from lerobot.processor import ProcessorStepRegistry, TransitionKey
 from torch import Tensor
 
 from lerobot_robot_processors import warps
-from lerobot_robot_processors.pictures import DEPTH_SUFFIX, camera_of, describe, picture_keys
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,
@@ -35,6 +34,7 @@ from lerobot_robot_processors.settings import (
     observation_of,
     require,
 )
+from lerobot_robot_processors.pictures import DEPTH_SUFFIX, camera_of, describe, picture_keys
 
 WHEN = ("training", "always", "never")
 # Drawn numbers per sample and camera; each operation has its own place, so that one more operation in the

@@ -14,15 +14,7 @@ import torch.nn.functional as F
 from lerobot.processor import ProcessorStepRegistry, TransitionKey
 from torch import Tensor
 
-from lerobot_robot_processors.pictures import (
-    camera_of,
-    like,
-    picture_features,
-    picture_keys,
-    to_planes,
-    with_picture_shapes,
-)
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,
@@ -31,6 +23,14 @@ from lerobot_robot_processors.settings import (
     is_whole,
     observation_of,
     require,
+)
+from lerobot_robot_processors.pictures import (
+    camera_of,
+    like,
+    picture_features,
+    picture_keys,
+    to_planes,
+    with_picture_shapes,
 )
 
 FITS = ("pad", "crop", "stretch")

@@ -14,14 +14,7 @@ import torch
 from lerobot.processor import ProcessorStepRegistry, TransitionKey
 from torch import Tensor
 
-from lerobot_robot_processors.pictures import (
-    like,
-    picture_features,
-    picture_keys,
-    to_planes,
-    with_picture_shapes,
-)
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,
@@ -29,6 +22,13 @@ from lerobot_robot_processors.settings import (
     is_number,
     observation_of,
     require,
+)
+from lerobot_robot_processors.pictures import (
+    like,
+    picture_features,
+    picture_keys,
+    to_planes,
+    with_picture_shapes,
 )
 
 UNITS = {"mm": 1000.0, "m": 1.0}

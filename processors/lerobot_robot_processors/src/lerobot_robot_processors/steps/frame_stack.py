@@ -18,7 +18,7 @@ from lerobot.processor import ProcessorStepRegistry, TransitionKey
 from lerobot.utils.constants import OBS_IMAGE
 from torch import Tensor
 
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,

@@ -11,7 +11,7 @@ from lerobot.processor import ProcessorStepRegistry, TransitionKey
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,

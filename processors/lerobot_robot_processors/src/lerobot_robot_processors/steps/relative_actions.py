@@ -32,7 +32,7 @@ from lerobot.processor import (
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
-from lerobot_robot_processors.settings import Features, Transition, is_names, is_whole, require
+from lerobot_robot_processors.configured import Features, Transition, is_names, is_whole, require
 
 
 @ProcessorStepRegistry.register("lerobot_ext_relative_actions")

@@ -10,7 +10,7 @@ from typing import Any
 from lerobot.configs.types import PipelineFeatureType
 from lerobot.processor import ProcessorStepRegistry, TransitionKey
 
-from lerobot_robot_processors.settings import ConfiguredStep, Features, Transition, is_names, require
+from lerobot_robot_processors.configured import ConfiguredStep, Features, Transition, is_names, require
 
 _PARTS = {"observation": TransitionKey.OBSERVATION, "action": TransitionKey.ACTION}
 _KINDS = {"observation": PipelineFeatureType.OBSERVATION, "action": PipelineFeatureType.ACTION}

@@ -24,7 +24,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor
 
 from lerobot_ext.processing.statistics import unusable_statistics
-from lerobot_robot_processors.settings import (
+from lerobot_robot_processors.configured import (
     ConfiguredStep,
     Features,
     Transition,
