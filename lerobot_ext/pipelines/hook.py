@@ -5,6 +5,7 @@ import os
 import sys
 
 VARIABLE = "LEROBOT_EXT_PIPELINES"
+POLICY_VARIABLE = "LEROBOT_EXT_POLICY_STEPS"
 _FACTORY = "lerobot.processor.factory"
 
 
@@ -20,3 +21,15 @@ def run_around_robots() -> None:
     from lerobot_ext.pipelines import defaults
 
     defaults.install(os.environ[VARIABLE])
+
+
+def train_with_extra_steps() -> None:
+    """Give `lerobot-train` `--policy.extra_steps` and `LEROBOT_EXT_POLICY_STEPS`, if this process is one."""
+    from lerobot_ext.training.script import training_script
+
+    script = training_script()
+    if script is None:
+        return
+    from lerobot_ext.pipelines import training
+
+    training.install(script)

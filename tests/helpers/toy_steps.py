@@ -201,3 +201,34 @@ class WiderActions(SameFeatures, PolicyActionProcessorStep):
             name: PolicyFeature(one.type, (2 * one.shape[0],)) for name, one in features[ACTION].items()
         }
         return {**features, ACTION: action}
+
+
+@dataclass
+class WiderState(ObservationProcessorStep):
+    """The state and one more number."""
+
+    def observation(self, observation):
+        state = observation["observation.state"]
+        observation["observation.state"] = torch.cat([state, state[..., :1]], -1)
+        return observation
+
+    def transform_features(self, features):
+        state = features[OBSERVATION]["observation.state"]
+        wider = PolicyFeature(state.type, (state.shape[0] + 1,))
+        return {**features, OBSERVATION: {**features[OBSERVATION], "observation.state": wider}}
+
+
+@dataclass
+class RenamePictures(ObservationProcessorStep):
+    """Gives every camera another name."""
+
+    def observation(self, observation):
+        return {self._renamed(name): value for name, value in observation.items()}
+
+    @staticmethod
+    def _renamed(name):
+        return name.replace("images.", "images.my_")
+
+    def transform_features(self, features):
+        observation = {self._renamed(name): one for name, one in features[OBSERVATION].items()}
+        return {**features, OBSERVATION: observation}
