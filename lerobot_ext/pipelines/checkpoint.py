@@ -262,7 +262,7 @@ def _act(work: Path, before: dict[str, Any]) -> bool:
     except Exception as error:  # the boundary to anybody's policy and steps
         raise PipelineError(
             f"with these steps the checkpoint does not act: {describe_error(error)}",
-            "nothing was changed; train with the steps instead (--policy.extra_steps): its shapes follow then",
+            "nothing was changed; train with the steps instead (--policy.extra_steps)",
         ) from error
     return True
 

@@ -232,3 +232,11 @@ class RenamePictures(ObservationProcessorStep):
     def transform_features(self, features):
         observation = {self._renamed(name): one for name, one in features[OBSERVATION].items()}
         return {**features, OBSERVATION: observation}
+
+
+@dataclass
+class Lie(SameFeatures, ObservationProcessorStep):
+    """Halves pictures and does not say so."""
+
+    def observation(self, observation):
+        return {name: ObserveHand._halved(value) for name, value in observation.items()}
