@@ -13,6 +13,8 @@ from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 
 from lerobot_ext.pipelines.config import ExtraStepsField
 
+from .curriculum import Curriculum, CurriculumStage
+
 LAYER_NAMES = ("safety", "dynamics", "manipulation", "planning")
 """The layers in priority order. Conditioning masks are nested in this order."""
 
@@ -88,6 +90,14 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
             hidden.
         layer_weights (`dict[str, float]`, *optional*): Weight of each layer's own loss; the diffusion loss
             has weight 1.
+        task_weights (`dict[str, dict[str, float]]`, *optional*): Other layer weights for the samples of some
+            tasks, by the task's text or, as a decimal number, its `task_index`; layers that are not named
+            keep theirs.
+        learned_loss_weights (`bool`, *optional*, defaults to `False`): Whether each layer's loss is also
+            weighted by a learned noise (Kendall et al., 2018), so that a loss that cannot get small counts
+            less.
+        curriculum (`list[CurriculumStage]`, *optional*): Stages of the training, each with `name`, `layers`
+            that take part, `steps` and `ramp`; empty, all layers take part all the time.
         velocity_quantile (`float`, *optional*, defaults to `0.999`): Joint speeds and tracking errors above
             this quantile of the training data count as violations for the safety layer.
         limit_margin (`float`, *optional*, defaults to `0.05`): How far beyond the training data's range a
@@ -101,6 +111,9 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
+            denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
+            `num_inference_steps`.
         ema_decay (`float`, *optional*, defaults to `0.99`): Decay of the averaged weights used at inference;
             0 turns averaging off.
         optimizer_lr (`float`, *optional*, defaults to `1e-3`): Peak learning rate of AdamW.
@@ -147,6 +160,9 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     layer_dropout: float = 0.15
     task_dropout: float = 0.1
     layer_weights: dict[str, float] = field(default_factory=_default_layer_weights)
+    task_weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    learned_loss_weights: bool = False
+    curriculum: list[CurriculumStage] = field(default_factory=list)
     velocity_quantile: float = 0.999
     limit_margin: float = 0.05
 
@@ -156,6 +172,7 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    latency_budget_ms: float | None = None
 
     # Optimisation.
     ema_decay: float = 0.99
@@ -178,7 +195,10 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         self._require_choice("prediction_type", ("sample", "epsilon"))
         self._check_dimensions()
         self._check_inference()
-        self._check_layer_weights()
+        self._check_weights("layer_weights", self.layer_weights)
+        for task, weights in self.task_weights.items():
+            self._check_weights(f"task_weights[{task!r}]", weights)
+        Curriculum(self.curriculum, LAYER_NAMES)  # refuses stages that cannot be
 
     @property
     def observation_delta_indices(self) -> list[int]:
@@ -289,6 +309,10 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
                 f"`num_inference_steps` ({self.num_inference_steps}) must lie in 0..{MAX_INFERENCE_STEPS}; "
                 "0 executes the draft."
             )
+        if self.latency_budget_ms is not None and not self.latency_budget_ms > 0:
+            raise ValueError(
+                f"`latency_budget_ms` ({self.latency_budget_ms}) must be above 0; leave it out for no budget."
+            )
         if not 0.0 < self.draft_noise <= 1.0:
             raise ValueError(
                 f"`draft_noise` ({self.draft_noise}) must lie in (0, 1]; use 1 to start from pure noise, and "
@@ -301,14 +325,14 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
                 f"`limit_margin` ({self.limit_margin}) must not be negative; 0 clips at the data's range."
             )
 
-    def _check_layer_weights(self) -> None:
-        unknown = sorted(set(self.layer_weights) - set(LAYER_NAMES))
+    def _check_weights(self, field_name: str, weights: dict[str, float]) -> None:
+        unknown = sorted(set(weights) - set(LAYER_NAMES))
         if unknown:
             raise ValueError(
-                f"`layer_weights` names {', '.join(unknown)}; the layers are {', '.join(LAYER_NAMES)}."
+                f"`{field_name}` names {', '.join(unknown)}; the layers are {', '.join(LAYER_NAMES)}."
             )
-        for name, weight in self.layer_weights.items():
+        for name, weight in weights.items():
             if weight < 0.0:
                 raise ValueError(
-                    f"`layer_weights[{name!r}]` ({weight}) must not be negative; 0 ignores that loss."
+                    f"`{field_name}[{name!r}]` ({weight}) must not be negative; 0 ignores that loss."
                 )
