@@ -17,9 +17,7 @@ Apart from telling, two things are changed, both for the sake of a sudden end:
 `uninstall` puts everything back. Other LeRobot versions than those tested are left alone, with one line.
 """
 
-import functools
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +29,7 @@ from lerobot.datasets import dataset_writer
 from lerobot.datasets.dataset_writer import DatasetWriter
 
 from lerobot_ext.data.durable import replacing
-from lerobot_ext.lerobot_window import is_known
+from lerobot_ext.patches import Patch, Place
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +62,9 @@ class RecordingRefusedError(RuntimeError):
 class WriterObserver:
     """What a `DatasetWriter` tells; override what you need. `writer` identifies the recording."""
 
+    def adding_frame(self, writer: DatasetWriter) -> None:
+        """A frame is about to be added."""
+
     def frame_added(self, writer: DatasetWriter, frame_index: int) -> None:
         """A frame was added to the episode that is being recorded."""
 
@@ -85,7 +86,7 @@ class WriterObserver:
 
 _observers: list[WriterObserver] = []
 _failed: set[int] = set()
-_stock: dict[str, Any] = {}
+_patch = Patch("dataset writer", lost="recordings are not journaled")
 
 
 def observe(observer: WriterObserver, *, last: bool = False) -> None:
@@ -113,25 +114,12 @@ def install() -> bool:
     Returns:
         Whether they are in place: not with a LeRobot outside the tested window, which is logged.
     """
-    if _stock:
-        return True
-    lost = "recordings are not journaled"
-    if not is_known("dataset writer", lost, logger):
-        return False
-    for name, hook in _METHODS.items():
-        _stock[name] = getattr(DatasetWriter, name)
-        setattr(DatasetWriter, name, functools.wraps(_stock[name])(hook))
-    for name, replacement in _NAMES.items():
-        _stock[name] = getattr(dataset_writer, name)
-        setattr(dataset_writer, name, replacement)
-    return True
+    return _patch.install(_REPLACEMENTS)
 
 
 def uninstall() -> None:
     """Give LeRobot its own code back."""
-    for name, value in _stock.items():
-        setattr(DatasetWriter if name in _METHODS else dataset_writer, name, value)
-    _stock.clear()
+    _patch.uninstall()
 
 
 def _tell(event: str, *words: Any, **named: Any) -> None:
@@ -155,7 +143,8 @@ def _tell(event: str, *words: Any, **named: Any) -> None:
 
 
 def _add_frame(self: DatasetWriter, frame: dict[str, Any]) -> None:
-    _stock["add_frame"](self, frame)
+    _tell("adding_frame", self)
+    _patch.stock("add_frame")(self, frame)
     _tell("frame_added", self, self.episode_buffer["size"] - 1)
 
 
@@ -164,7 +153,7 @@ def _save_episode(self: DatasetWriter, *words: Any, **named: Any) -> None:
     n_before = self._meta.total_episodes
     try:
         try:
-            _stock["save_episode"](self, *words, **named)
+            _patch.stock("save_episode")(self, *words, **named)
         finally:
             # Saved is saved: encoding a batch of videos comes after it, and may fail.
             episode = _saved(self) if self._meta.total_episodes > n_before else None
@@ -175,7 +164,7 @@ def _save_episode(self: DatasetWriter, *words: Any, **named: Any) -> None:
 
 
 def _clear_episode_buffer(self: DatasetWriter, *words: Any, **named: Any) -> None:
-    _stock["clear_episode_buffer"](self, *words, **named)
+    _patch.stock("clear_episode_buffer")(self, *words, **named)
     _tell("episode_cleared", self)
 
 
@@ -184,7 +173,7 @@ def _finalize(self: DatasetWriter) -> None:
         return
     _tell("busy", self, with_finish=True)
     try:
-        _stock["finalize"](self)
+        _patch.stock("finalize")(self)
         _tell("finished", self)
     finally:
         _tell("idle", self)
@@ -232,16 +221,14 @@ class _RememberingParquetWriter(pq.ParquetWriter):  # type: ignore[misc]
 def _concatenate_video_files(inputs: list[Path | str], output: Path, *words: Any, **named: Any) -> None:
     """Stock's function, with the result put in place at once instead of copied over the old file."""
     with replacing(Path(output)) as new:
-        _stock["concatenate_video_files"](inputs, new, *words, **named)
+        _patch.stock("concatenate_video_files")(inputs, new, *words, **named)
 
 
-_METHODS: dict[str, Callable[..., None]] = {
-    "add_frame": _add_frame,
-    "save_episode": _save_episode,
-    "clear_episode_buffer": _clear_episode_buffer,
-    "finalize": _finalize,
-}
-_NAMES: dict[str, Any] = {
-    "concatenate_video_files": _concatenate_video_files,
-    "pq": SimpleNamespace(ParquetWriter=_RememberingParquetWriter),
+_REPLACEMENTS: dict[Place, Any] = {
+    (DatasetWriter, "add_frame"): _add_frame,
+    (DatasetWriter, "save_episode"): _save_episode,
+    (DatasetWriter, "clear_episode_buffer"): _clear_episode_buffer,
+    (DatasetWriter, "finalize"): _finalize,
+    (dataset_writer, "concatenate_video_files"): _concatenate_video_files,
+    (dataset_writer, "pq"): SimpleNamespace(ParquetWriter=_RememberingParquetWriter),
 }

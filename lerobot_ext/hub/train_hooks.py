@@ -15,13 +15,12 @@ Reward models keep stock's push. `uninstall` puts everything back. Other LeRobot
 are left alone, with one line.
 """
 
-import functools
 import hashlib
 import inspect
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ from lerobot_ext.hub.card import add_requirements
 from lerobot_ext.hub.describe import describe
 from lerobot_ext.hub.history import TrainingHistory, evaluations_of
 from lerobot_ext.hub.push import PushError, open_repository, push_files
-from lerobot_ext.lerobot_window import is_known
+from lerobot_ext.patches import Patch, Place
 from lerobot_ext.training import loop
 
 MESSAGE = "Upload policy, processors, requirements and card"
@@ -80,8 +79,10 @@ class _Noter(loop.LoopObserver):
 
 _run: _Run | None = None
 _noter = _Noter()
-_script: ModuleType | None = None
-_stock: dict[str, Any] = {}
+_patch = Patch(
+    "lerobot-train",
+    lost="checkpoints get no lerobot_ext.json, and a push is LeRobot's own three commits",
+)
 
 
 def install(script: ModuleType) -> bool:
@@ -93,46 +94,39 @@ def install(script: ModuleType) -> bool:
     Returns:
         Whether they are in place: not with a LeRobot outside the tested window, which is logged.
     """
-    global _script
-    if _stock:
+    if _patch.installed:
         return True
-    lost = "checkpoints get no lerobot_ext.json, and a push is LeRobot's own three commits"
-    if not is_known("lerobot-train", lost, logger):
+    replacements: dict[Place, Any] = {
+        (script, "make_pre_post_processors"): _make_pre_post_processors,
+        (script, "save_checkpoint"): _save_checkpoint,
+        (PreTrainedPolicy, "push_model_to_hub"): _push_model_to_hub,
+    }
+    if not _patch.install(replacements):
         return False
-    _script = script
     loop.observe(_noter, script)
-    for name, hook in _FUNCTIONS.items():
-        _stock[name] = getattr(script, name)
-        setattr(script, name, functools.wraps(_stock[name])(hook))
-    _stock["push_model_to_hub"] = PreTrainedPolicy.push_model_to_hub
-    PreTrainedPolicy.push_model_to_hub = functools.wraps(_stock["push_model_to_hub"])(_push_model_to_hub)
     return True
 
 
 def uninstall() -> None:
     """Give LeRobot its own code back."""
-    global _run, _script
-    for name in _FUNCTIONS if _stock else ():
-        setattr(_script, name, _stock[name])
-    if _stock:
-        PreTrainedPolicy.push_model_to_hub = _stock["push_model_to_hub"]
+    global _run
+    _patch.uninstall()
     loop.forget(_noter)
-    _stock.clear()
-    _run = _script = None
+    _run = None
 
 
 def _make_pre_post_processors(*words: Any, **named: Any) -> tuple[Any, Any]:
     """Stock's, with its result kept: a push has to find the processors."""
     global _run
-    pipelines = _stock["make_pre_post_processors"](*words, **named)
+    pipelines = _patch.stock("make_pre_post_processors")(*words, **named)
     _run = _Run(list(pipelines), str(named.get("pretrained_path") or ""))
     return pipelines  # type: ignore[no-any-return]
 
 
 def _save_checkpoint(*words: Any, **named: Any) -> None:
     """Stock's, and `lerobot_ext.json` beside the policy."""
-    _stock["save_checkpoint"](*words, **named)
-    given = inspect.signature(_stock["save_checkpoint"]).bind(*words, **named).arguments
+    _patch.stock("save_checkpoint")(*words, **named)
+    given = inspect.signature(_patch.stock("save_checkpoint")).bind(*words, **named).arguments
     cfg = given["cfg"]
     if _run is None or cfg.is_reward_model_training:
         return
@@ -151,19 +145,13 @@ def _save_checkpoint(*words: Any, **named: Any) -> None:
 
 def _push_model_to_hub(self: PreTrainedPolicy, *words: Any, **named: Any) -> Any:
     """Stock's, with its upload turned into the one commit of everything."""
-    stock = _stock["push_model_to_hub"]
+    stock = _patch.stock("push_model_to_hub")
     if _run is None:
         return stock(self, *words, **named)
     given = inspect.signature(stock).bind(self, *words, **named).arguments
     upload = _Upload(_run, self, given.get("peft_model") or self, given["cfg"], given.get("dataset_meta"))
     with _replaced(pretrained, HfApi=upload.client, ModelCard=_CardCheckedAtCommit):
         return stock(self, *words, **named)
-
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "make_pre_post_processors": _make_pre_post_processors,
-    "save_checkpoint": _save_checkpoint,
-}
 
 
 class _CardCheckedAtCommit(huggingface_hub.ModelCard):  # type: ignore[misc]

@@ -12,7 +12,6 @@ Three places of LeRobot are changed, all without effect unless an accumulating o
 are not registered, so that they cannot be asked for.
 """
 
-import functools
 import logging
 import math
 import os
@@ -21,13 +20,12 @@ from typing import Any
 
 from lerobot.configs.train import TrainPipelineConfig
 
-from lerobot_ext.lerobot_window import is_known
+from lerobot_ext.patches import Patch
 from lerobot_ext.training.accumulation import Accumulating, once_an_update
 
 logger = logging.getLogger(__name__)
 
-_stock: dict[str, Any] = {}
-_script: ModuleType | None = None
+_patch = Patch("training loop", lost="there is no `--optimizer.type=accumulated_adamw`")
 _optimizer: Accumulating | None = None
 
 
@@ -40,33 +38,24 @@ def install(script: ModuleType) -> bool:
     Returns:
         Whether they are in place: not with a LeRobot outside the tested window, which is logged.
     """
-    global _script
-    if _stock:
-        return True
-    lost = "there is no `--optimizer.type=accumulated_adamw`"
-    if not is_known("training loop", lost, logger):
+    replacements = {
+        (TrainPipelineConfig, "validate"): _validate,
+        (script, "make_optimizer_and_scheduler"): _make_optimizer_and_scheduler,
+        (script, "has_method"): _has_method,
+    }
+    if not _patch.install(replacements):
         return False
     # Registers them.
     from lerobot_ext.training import config_accumulation  # noqa: F401
 
-    _script = script
-    _stock["validate"] = TrainPipelineConfig.validate
-    TrainPipelineConfig.validate = functools.wraps(_stock["validate"])(_validate)
-    for name, hook in _FUNCTIONS.items():
-        _stock[name] = getattr(script, name)
-        setattr(script, name, functools.wraps(_stock[name])(hook))
     return True
 
 
 def uninstall() -> None:
     """Give LeRobot its own code back; the optimizers stay registered."""
-    global _script, _optimizer
-    if _stock:
-        TrainPipelineConfig.validate = _stock["validate"]
-        for name in _FUNCTIONS:
-            setattr(_script, name, _stock[name])
-    _stock.clear()
-    _script = _optimizer = None
+    global _optimizer
+    _patch.uninstall()
+    _optimizer = None
 
 
 def _validate(self: TrainPipelineConfig) -> None:
@@ -76,7 +65,7 @@ def _validate(self: TrainPipelineConfig) -> None:
     asked = self.optimizer
     if isinstance(asked, AccumulatedConfig):
         asked.check()
-    _stock["validate"](self)
+    _patch.stock("validate")(self)
     if not isinstance(asked, AccumulatedConfig):
         return
     if self.optimizer is not asked:
@@ -95,12 +84,12 @@ def _make_optimizer_and_scheduler(cfg: Any, policy: Any) -> tuple[Any, Any]:
 
     _optimizer = None
     if not isinstance(cfg.optimizer, AccumulatedConfig):
-        return _stock["make_optimizer_and_scheduler"](cfg, policy)  # type: ignore[no-any-return]
+        return _patch.stock("make_optimizer_and_scheduler")(cfg, policy)  # type: ignore[no-any-return]
     _say(cfg)
     stock_steps = cfg.steps
     try:
         cfg.steps = math.ceil(stock_steps / cfg.optimizer.accumulation)
-        _optimizer, scheduler = _stock["make_optimizer_and_scheduler"](cfg, policy)
+        _optimizer, scheduler = _patch.stock("make_optimizer_and_scheduler")(cfg, policy)
     finally:
         cfg.steps = stock_steps
     assert isinstance(_optimizer, Accumulating)
@@ -132,10 +121,4 @@ def _has_method(thing: object, name: str) -> bool:
     """Stock's, by which the loop asks for `policy.update` after each batch."""
     if name == "update" and _optimizer is not None and not _optimizer.take_update("policy"):
         return False
-    return bool(_stock["has_method"](thing, name))
-
-
-_FUNCTIONS = {
-    "make_optimizer_and_scheduler": _make_optimizer_and_scheduler,
-    "has_method": _has_method,
-}
+    return bool(_patch.stock("has_method")(thing, name))

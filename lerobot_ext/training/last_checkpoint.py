@@ -17,7 +17,6 @@ tidies up.
 """
 
 import errno
-import functools
 import logging
 import os
 import shutil
@@ -25,11 +24,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from lerobot.common import train_utils
 
-from lerobot_ext.lerobot_window import is_known
+from lerobot_ext.patches import Patch
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ _REFUSALS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNO
 NAME = "update_last_checkpoint"
 
 _said = False
-_stock: list[tuple[ModuleType, Any]] = []
+_patch = Patch("checkpoints", lost="without symbolic links its trainer ends at the first one")
 
 
 def install(script: ModuleType) -> bool:
@@ -54,29 +52,18 @@ def install(script: ModuleType) -> bool:
     Returns:
         Whether it is in place: not with a LeRobot outside the tested window, which is logged.
     """
-    if _stock:
-        return True
-    lost = "without symbolic links its trainer ends at the first one"
-    if not is_known("checkpoints", lost, logger):
-        return False
-    for module in (script, train_utils):
-        stock = getattr(module, NAME)
-        _stock.append((module, stock))
-        setattr(module, NAME, functools.wraps(stock)(functools.partial(_update, stock)))
-    return True
+    return _patch.install({(script, NAME): _update, (train_utils, NAME): _update})
 
 
 def uninstall() -> None:
     """Give LeRobot its own code back."""
-    for module, stock in _stock:
-        setattr(module, NAME, stock)
-    _stock.clear()
+    _patch.uninstall()
 
 
-def _update(stock: Callable[[Path], object], checkpoint_dir: Path) -> None:
+def _update(checkpoint_dir: Path) -> None:
     """Point; that `last` cannot be replaced must not end a training whose checkpoint is safe."""
     try:
-        point_to(Path(checkpoint_dir), stock)
+        point_to(Path(checkpoint_dir), _patch.stock(NAME))
     except StaleError as error:
         logger.error("lerobot_ext: %s; the training goes on. The newest is %s.", error, checkpoint_dir)
 

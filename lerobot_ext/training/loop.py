@@ -19,7 +19,7 @@ from typing import Any
 
 from lerobot.utils.logging_utils import MetricsTracker
 
-from lerobot_ext.lerobot_window import is_known
+from lerobot_ext.patches import Patch
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,7 @@ class LoopObserver:
 
 _observers: list[LoopObserver] = []
 _failed: set[int] = set()
-_stock: dict[str, Any] = {}
-_script: ModuleType | None = None
+_patch = Patch("training loop", lost="no metrics.csv, no time left")
 _cfg: Any = None  # of a run whose tracker is not made yet
 _tracker: "ObservedTracker | None" = None
 
@@ -101,30 +100,16 @@ def install(script: ModuleType) -> bool:
     Returns:
         Whether they are in place: not with a LeRobot outside the tested window, which is logged.
     """
-    global _script
-    if _stock:
-        return True
-    lost = "no metrics.csv, no time left"
-    if not is_known("training loop", lost, logger):
-        return False
-    _script = script
-    for name, hook in _FUNCTIONS.items():
-        _stock[name] = getattr(script, name)
-        setattr(script, name, functools.wraps(_stock[name])(hook))
-    _stock["MetricsTracker"] = script.MetricsTracker
-    script.MetricsTracker = ObservedTracker  # type: ignore[attr-defined]
-    return True
+    return _patch.install({(script, name): new for name, new in _REPLACEMENTS.items()})
 
 
 def uninstall() -> None:
     """Give LeRobot its own code back and forget all observers."""
-    global _script, _cfg, _tracker
-    for name, value in _stock.items():
-        setattr(_script, name, value)
-    _stock.clear()
+    global _cfg, _tracker
+    _patch.uninstall()
     _observers.clear()
     _failed.clear()
-    _script = _cfg = _tracker = None
+    _cfg = _tracker = None
 
 
 class ObservedTracker(MetricsTracker):  # type: ignore[misc]
@@ -194,12 +179,12 @@ def _make_optimizer_and_scheduler(cfg: Any, policy: Any) -> Any:
     """Stock's; the place where the loop shows its config."""
     global _cfg
     _cfg = cfg
-    return _stock["make_optimizer_and_scheduler"](cfg, policy)
+    return _patch.stock("make_optimizer_and_scheduler")(cfg, policy)
 
 
 def _eval_policy_all(*words: Any, **named: Any) -> Any:
     """Stock's; tells `evaluated`, before the loop takes the result apart."""
-    info = _stock["eval_policy_all"](*words, **named)
+    info = _patch.stock("eval_policy_all")(*words, **named)
     if _tracker is not None:
         _tell("evaluated", _tracker._run, _tracker.steps, info)
     return info
@@ -225,7 +210,8 @@ def _tell(event: str, *words: Any) -> list[Any]:
     return answers
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
+_REPLACEMENTS: dict[str, Callable[..., Any]] = {
+    "MetricsTracker": ObservedTracker,
     "make_optimizer_and_scheduler": _make_optimizer_and_scheduler,
     "eval_policy_all": _eval_policy_all,
 }

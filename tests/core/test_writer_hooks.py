@@ -18,6 +18,13 @@ from lerobot_ext.cli.main import main
 from lerobot_ext.data import episode_journal, hook, journal_files, writer_hooks
 
 
+@pytest.fixture(autouse=True)
+def _stock_at_first():
+    """A test before, in this process, may have loaded all plugins."""
+    episode_journal.stop()
+    writer_hooks.uninstall()
+
+
 @pytest.fixture
 def journaled():
     episode_journal.start()
@@ -124,7 +131,9 @@ def test_joining_videos_never_leaves_half_a_file(tmp_path, journaled, monkeypatc
         Path(output).write_bytes(before[: len(before) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setitem(writer_hooks._stock, "concatenate_video_files", interrupted_copy)
+    stock = writer_hooks._patch.stock
+    replaced = {"concatenate_video_files": interrupted_copy}
+    monkeypatch.setattr(writer_hooks._patch, "stock", lambda name: replaced.get(name) or stock(name))
     with pytest.raises(OSError, match="no space left"):
         add_episode(dataset, 1, "video")
     assert path.read_bytes() == before

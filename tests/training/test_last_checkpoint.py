@@ -39,6 +39,16 @@ def no_hard_links(monkeypatch):
     monkeypatch.setattr(os, "link", refuse)
 
 
+@pytest.fixture
+def the_trainers_own():
+    """What the training script calls once ours is in place."""
+    from lerobot.scripts import lerobot_train
+
+    last_checkpoint.install(lerobot_train)
+    yield lerobot_train.update_last_checkpoint
+    last_checkpoint.uninstall()
+
+
 def checkpoint(root, number, text):
     folder = root / number / "pretrained_model"
     folder.mkdir(parents=True)
@@ -118,25 +128,29 @@ def test_a_kill_while_it_is_replaced_is_mended(tmp_path, no_symlinks, moment):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000001", "000002", "last"]
 
 
-def test_a_folder_of_somebody_elses_is_kept_and_the_training_goes_on(tmp_path, no_symlinks, caplog):
+def test_a_folder_of_somebody_elses_is_kept_and_the_training_goes_on(
+    tmp_path, no_symlinks, the_trainers_own, caplog
+):
     (tmp_path / "last").mkdir()
     (tmp_path / "last" / "thesis.pdf").write_text("years")
     made = checkpoint(tmp_path, "000001", "one")
     with pytest.raises(StaleError, match="somebody else's"):
         point_to(made, update_last_checkpoint)
-    last_checkpoint._update(update_last_checkpoint, made)
+    the_trainers_own(made)
     assert "the training goes on. The newest is" in caplog.text
     assert (tmp_path / "last" / "thesis.pdf").read_text() == "years"
 
 
-def test_a_folder_in_use_is_kept_and_the_training_goes_on(tmp_path, no_symlinks, monkeypatch, caplog):
+def test_a_folder_in_use_is_kept_and_the_training_goes_on(
+    tmp_path, no_symlinks, the_trainers_own, monkeypatch, caplog
+):
     point_to(checkpoint(tmp_path, "000001", "one"), update_last_checkpoint)
 
     def in_use(self, target):
         raise PermissionError(errno.EACCES, "The process cannot access the file")
 
     monkeypatch.setattr(Path, "rename", in_use)
-    last_checkpoint._update(update_last_checkpoint, checkpoint(tmp_path, "000002", "two"))
+    the_trainers_own(checkpoint(tmp_path, "000002", "two"))
     assert "points to an older checkpoint" in caplog.text
     assert read(tmp_path) == "one"
 

@@ -97,7 +97,7 @@ def test_success_in_the_environment_is_in_the_row_of_its_step(dataset, script, t
 
 
 def test_uninstall_gives_lerobot_its_own_code_back(script):
-    stock = {name: getattr(script, name) for name in ("MetricsTracker", *loop._FUNCTIONS)}
+    stock = {name: getattr(script, name) for name in loop._REPLACEMENTS}
     loop.observe(record.CsvRecorder(), script)
     assert all(getattr(script, name) is not value for name, value in stock.items())
     loop.uninstall()
