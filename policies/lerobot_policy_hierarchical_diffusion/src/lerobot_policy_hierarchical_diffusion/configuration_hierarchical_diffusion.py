@@ -11,6 +11,8 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 
+from lerobot_ext.pipelines.config import ExtraStepsField
+
 from .curriculum import Curriculum, CurriculumStage
 
 LAYER_NAMES = ("safety", "dynamics", "manipulation", "planning")
@@ -35,7 +37,7 @@ def _default_normalization() -> dict[str, NormalizationMode]:
 
 @PreTrainedConfig.register_subclass("hierarchical_diffusion")
 @dataclass
-class HierarchicalDiffusionConfig(PreTrainedConfig):
+class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     """Everything that decides what a hierarchical diffusion policy is, how it trains and how it infers.
 
     The defaults suit a small arm on a CPU: some 1.5 M parameters without cameras. Time offsets are in frames
