@@ -60,7 +60,7 @@ def losses_by_variant(
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """Diffusion loss of each variant under the same noise, and clean and injected safety scores; all (B,)."""
     network = policy._network
-    observation = policy._observation_from_batch(batch)
+    observation = policy.observation_from_batch(batch)
     frames = network.frames(observation)
     targets = policy._targets(batch, frames)
     torch.manual_seed(seed)

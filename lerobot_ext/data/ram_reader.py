@@ -6,6 +6,9 @@ for a state-only sample and 16-20 ms for a window of 100 actions, more than a sm
 step. Here the numeric columns lie in one tensor each and an item is a few tensor look-ups. Images and videos
 are decoded as in stock.
 
+The columns lie in memory that all DataLoader workers, forked or spawned, and all ranks of a machine map:
+there is one copy of them, and it goes with the last process (`lerobot_ext.data.shared_region`).
+
 Stock's own `get_item` still builds the item: only what it reads from (`hf_dataset`, the window look-ups) is
 answered from RAM, so image transforms, depth units and task strings cannot drift away from stock.
 
@@ -14,6 +17,7 @@ and `uninstall()` undo that. A dataset whose numeric columns exceed `LEROBOT_EXT
 default), or whose episodes do not lie in one piece, is read the stock way; one log line says so.
 """
 
+import functools
 import logging
 import multiprocessing.context
 import operator
@@ -30,6 +34,9 @@ import pyarrow as pa
 import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
+from lerobot_ext.data import fingerprint
+from lerobot_ext.data.shared_region import NoRoomError, find_or_build
+from lerobot_ext.data.shared_tensors import SharedTensors
 from lerobot_ext.lerobot_window import inside_tested_window
 
 LIMIT = "LEROBOT_EXT_COLUMNS_MAX_GIB"
@@ -56,6 +63,7 @@ class Columns:
         episode_start (`np.ndarray`): (E,) first absolute frame index.
         episode_end (`np.ndarray`): (E,) one past the last.
         rest (`datasets.Dataset | None`): The other columns (images, strings), read the stock way.
+        shared (`SharedTensors`, *optional*): Where the tensors lie if other processes see them too.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -63,9 +71,19 @@ class Columns:
     episode_start: npt.NDArray[np.int64]
     episode_end: npt.NDArray[np.int64]
     rest: Any
+    shared: SharedTensors | None = None
 
     def __len__(self) -> int:
         return len(self.tensors["index"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the tensors where the other process can map them."""
+        return {**self.__dict__, **({"tensors": None} if self.shared else {})}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.shared is not None:
+            self.__dict__["tensors"] = self.shared.map()
 
     def __getitem__(self, idx: Any) -> dict[str, Any]:
         """Row `idx` as stock's `hf_dataset[idx]` gives it; the tensors are copies and may be written to.
@@ -130,8 +148,8 @@ class _ColumnView(dataset_reader.DatasetReader):
 class RamDatasetReader(dataset_reader.DatasetReader):
     """LeRobot's reader with the numeric columns in RAM; see the module's docstring.
 
-    It pickles into DataLoader workers: the columns travel through shared memory where that has room, else
-    each worker reads them again.
+    It pickles into DataLoader workers, which map the columns. Where memory cannot be shared that way, they
+    travel through `/dev/shm` if that has room, else each worker reads them again.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -167,20 +185,48 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         """Fill the columns, or note once why this dataset is read the stock way."""
         self._columns, self._stock_because = None, ""
         try:
-            self._columns = load_columns(self.hf_dataset, self._meta, limit_bytes())
+            self._columns = self._shared_columns()
             self._first_row = first_rows(self._columns, filtered=self.episodes is not None)
         except NotDenseError as reason:
             self._columns, self._stock_because = None, str(reason)
             logger.warning("lerobot_ext: %s is read by LeRobot's own, slower reader: %s", self.root, reason)
 
+    def _shared_columns(self) -> Columns:
+        """The columns in shared memory; where there is no room, in this process's own, with one line.
+
+        Raises:
+            NotDenseError: The dataset cannot be held in RAM as columns.
+        """
+
+        def build() -> Any:
+            return SharedTensors.of(load_tensors(self.hf_dataset, self._meta, limit_bytes())).region
+
+        def key() -> str:
+            files = fingerprint.data_files(self.root)
+            return "columns " + fingerprint.of_files(self.root, files, self._columns_key())
+
+        try:
+            shared = SharedTensors(find_or_build(key, build))
+        except NoRoomError as reason:
+            _say_once(f"lerobot_ext: each process has its own copy of the columns of {self.root}: {reason}")
+            return make_columns(
+                load_tensors(self.hf_dataset, self._meta, limit_bytes()), self.hf_dataset, self._meta
+            )
+        return make_columns(shared.map(), self.hf_dataset, self._meta, shared)
+
+    def _columns_key(self) -> Any:
+        """What the columns depend on besides the files."""
+        features = {key: (ft["dtype"], ft["shape"]) for key, ft in self._meta.features.items()}
+        return features, self.episodes, len(self.hf_dataset), self.hf_dataset._fingerprint
+
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        if self._columns is not None and not _fits_shared_memory(self._columns):
+        if self._columns is not None and not _can_travel(self._columns):
             state["_columns"] = None  # the other process reads them again at its first item
         return state
 
 
-def load_columns(hf_dataset: Any, meta: Any, limit: int) -> Columns:
+def load_tensors(hf_dataset: Any, meta: Any, limit: int) -> dict[str, torch.Tensor]:
     """Read the numeric columns of a dataset into tensors.
 
     Args:
@@ -189,7 +235,7 @@ def load_columns(hf_dataset: Any, meta: Any, limit: int) -> Columns:
         limit (`int`): Most bytes that the columns may take.
 
     Returns:
-        The `Columns`.
+        (N, …) each, by name; those with gaps are left out.
 
     Raises:
         NotDenseError: The columns are larger than `limit`, or LeRobot's own columns are missing.
@@ -213,6 +259,21 @@ def load_columns(hf_dataset: Any, meta: Any, limit: int) -> Columns:
     for name in ("index", "episode_index", "timestamp", "task_index"):
         if name not in tensors:
             raise NotDenseError(f"column {name!r} is missing or has gaps")
+    return tensors
+
+
+def make_columns(
+    tensors: dict[str, torch.Tensor], hf_dataset: Any, meta: Any, shared: SharedTensors | None = None
+) -> Columns:
+    """Tensors of some columns, and the others read the stock way, as `Columns`.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): (N, …) as `load_tensors` gives them.
+        hf_dataset (`datasets.Dataset`): What LeRobot loaded.
+        meta (`LeRobotDatasetMetadata`): Its metadata, for episode bounds.
+        shared (`SharedTensors`, *optional*): Where the tensors lie if other processes see them too.
+    """
+    names = list(hf_dataset.column_names)
     others = [name for name in names if name not in tensors]
     return Columns(
         tensors=tensors,
@@ -220,6 +281,7 @@ def load_columns(hf_dataset: Any, meta: Any, limit: int) -> Columns:
         episode_start=np.asarray(meta.episodes["dataset_from_index"], dtype=np.int64),
         episode_end=np.asarray(meta.episodes["dataset_to_index"], dtype=np.int64),
         rest=hf_dataset.select_columns(others) if others else None,
+        shared=shared,
     )
 
 
@@ -352,15 +414,21 @@ def _dense(column: pa.ChunkedArray, shape: Any) -> torch.Tensor | None:
     return torch.from_numpy(values.astype(np.bool_ if values.dtype.kind == "b" else np.int64))
 
 
-def _fits_shared_memory(columns: Columns) -> bool:
-    """Whether the columns can travel to a starting worker through shared memory.
+def _can_travel(columns: Columns) -> bool:
+    """Whether the columns can go to a starting worker without a copy for each.
 
-    Containers often have 64 MB of it; a full one kills the worker without a word. A pickle that goes
-    elsewhere (a file, another machine) must not carry a copy of the dataset either.
+    Where they are not shared, they go through `/dev/shm`: containers often have 64 MB of it, and a full one
+    kills the worker without a word. A pickle that goes elsewhere (a file, another machine) must not carry a
+    copy of the dataset either.
     """
     if multiprocessing.context.get_spawning_popen() is None:
         return False
-    if not _SHARED_MEMORY.is_dir():
+    if columns.shared is not None or not _SHARED_MEMORY.is_dir():
         return True
     size = sum(tensor.numel() * tensor.element_size() for tensor in columns.tensors.values())
     return size < shutil.disk_usage(_SHARED_MEMORY).free / 2
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    logger.warning(line)

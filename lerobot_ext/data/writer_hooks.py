@@ -62,6 +62,9 @@ class RecordingRefusedError(RuntimeError):
 class WriterObserver:
     """What a `DatasetWriter` tells; override what you need. `writer` identifies the recording."""
 
+    def adding_frame(self, writer: DatasetWriter) -> None:
+        """A frame is about to be added."""
+
     def frame_added(self, writer: DatasetWriter, frame_index: int) -> None:
         """A frame was added to the episode that is being recorded."""
 
@@ -140,6 +143,7 @@ def _tell(event: str, *words: Any, **named: Any) -> None:
 
 
 def _add_frame(self: DatasetWriter, frame: dict[str, Any]) -> None:
+    _tell("adding_frame", self)
     _patch.stock("add_frame")(self, frame)
     _tell("frame_added", self, self.episode_buffer["size"] - 1)
 

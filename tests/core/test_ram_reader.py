@@ -15,6 +15,7 @@ from lerobot.datasets.multi_dataset import MultiLeRobotDataset
 
 from lerobot_ext.data import hook, ram_reader
 from lerobot_ext.data.ram_reader import RamDatasetReader
+from lerobot_ext.data.shared_region import NoRoomError, SharedRegion
 
 FPS = 10
 LENGTHS = (7, 5, 9)
@@ -183,8 +184,16 @@ def test_a_pickle_carries_no_copy_of_the_columns_and_still_reads(state_root):
     assert copy.reader._columns is not None
 
 
-def test_a_full_shared_memory_sends_no_columns(state_root, monkeypatch):
-    _, ours = open_pair(state_root)
+def test_a_full_shared_memory_sends_no_columns(state_root, monkeypatch, caplog):
+    def no_room(size):
+        raise NoRoomError("the disk is full")
+
+    monkeypatch.setattr(SharedRegion, "create", no_room)
+    ram_reader._say_once.cache_clear()
+    stock, ours = open_pair(state_root)
+    assert "own copy" in caplog.text
+    assert "the disk is full" in caplog.text
+    assert_equal_items(stock[5], ours[5])
     monkeypatch.setattr(ram_reader.multiprocessing.context, "get_spawning_popen", lambda: object())
     assert ours.reader.__getstate__()["_columns"] is not None
     monkeypatch.setattr(ram_reader.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100}))

@@ -127,9 +127,9 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
         torch.manual_seed(5)
         fresh = make_policy(denoiser=denoiser)
         torch.manual_seed(5)
-        frames = fresh.network.frames(fresh._observation_from_batch(batch))
+        frames = fresh.network.frames(fresh.observation_from_batch(batch))
         targets = fresh._targets(batch, frames)
-        inputs = fresh.network.layer_inputs(fresh._observation_from_batch(batch), frames)
+        inputs = fresh.network.layer_inputs(fresh.observation_from_batch(batch), frames)
         outputs = fresh.network.run_layers(inputs, targets)
         losses.append({n: o.loss for n, o in outputs.items()})
     for name in LAYER_NAMES:
@@ -139,7 +139,7 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
 def test_diffusion_loss_does_not_count_padded_targets(make_policy, make_batch):
     policy = make_policy()
     batch = make_batch(policy.config, size=2)
-    observation = policy._observation_from_batch(batch)
+    observation = policy.observation_from_batch(batch)
     frames = policy.network.frames(observation)
     targets = policy._targets(batch, frames)
     condition = torch.zeros(2, 2 * policy.config.condition_dim)
@@ -153,7 +153,7 @@ def test_diffusion_gradient_reaches_the_features_of_every_layer(make_policy, mak
     policy = make_policy()
     network = policy.network.train()
     batch = make_batch(policy.config, size=8)
-    observation = policy._observation_from_batch(batch)
+    observation = policy.observation_from_batch(batch)
     frames = network.frames(observation)
     targets = policy._targets(batch, frames)
     inputs = network.layer_inputs(observation, frames)
@@ -214,9 +214,9 @@ def test_a_joint_that_never_moves_is_no_violation(make_policy, make_config, make
     batch = make_batch(config, size=64)
     for _ in range(3):
         policy.forward(batch)
-    frames = policy.network.frames(policy._observation_from_batch(batch))
+    frames = policy.network.frames(policy.observation_from_batch(batch))
     outputs = policy.network.run_layers(
-        policy.network.layer_inputs(policy._observation_from_batch(batch), frames),
+        policy.network.layer_inputs(policy.observation_from_batch(batch), frames),
         policy._targets(batch, frames),
     )
     assert outputs["safety"].info["label"].mean() < 0.5
@@ -280,8 +280,8 @@ def test_memory_gives_training_windows(make_policy, make_observation):
     policy = make_policy(cameras=1, n_obs_steps=2).eval()
     stream = [make_observation(policy.config, 1, seed=t) for t in range(20)]
     for t, observation in enumerate(stream):
-        policy._remember(observation)
-        remembered = policy._observation_from_memory(observation)
+        policy.select_action(observation)
+        remembered = policy._memory.observation(observation["task"])
         for position, offset in enumerate(policy.network.window.past):
             expected = stream[max(0, t + offset)]
             assert torch.equal(remembered.state[:, position], expected["observation.state"])

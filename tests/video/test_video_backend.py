@@ -174,6 +174,7 @@ def test_installing_twice_and_uninstalling_leaves_stock(root):
         "pyav": video_utils.decode_video_frames_pyav,
         "any": video_utils.decode_video_frames,
         "reader": dataset_reader.decode_video_frames,
+        "threads": dataset_reader.ThreadPoolExecutor,
         "init": dataset_reader.DatasetReader.__init__,
         "query": dataset_reader.DatasetReader._query_videos,
         "streaming": streaming_dataset.decode_video_frames_torchcodec,
@@ -189,6 +190,7 @@ def test_installing_twice_and_uninstalling_leaves_stock(root):
         "pyav": video_utils.decode_video_frames_pyav,
         "any": video_utils.decode_video_frames,
         "reader": dataset_reader.decode_video_frames,
+        "threads": dataset_reader.ThreadPoolExecutor,
         "init": dataset_reader.DatasetReader.__init__,
         "query": dataset_reader.DatasetReader._query_videos,
         "streaming": streaming_dataset.decode_video_frames_torchcodec,
@@ -207,6 +209,8 @@ def test_this_lerobot_is_the_one_we_know():
     source = Path(dataset_reader.__file__).read_text()
     assert "self._video_backend = video_backend" in source
     assert "frames = decode_video_frames(" in source
+    assert "with ThreadPoolExecutor(max_workers=len(items)) as pool:" in source
+    assert "return dict(f.result() for f in futures)" in source
     source = Path(streaming_dataset.__file__).read_text()
     assert "frames = decode_video_frames_torchcodec(" in source
     assert "'torchcodec' is installed but cannot be loaded" in Path(import_utils.__file__).read_text()

@@ -33,6 +33,19 @@ def sample_nested_mask(batch: int, layers: int, dropout: float, device: torch.de
     return (torch.arange(layers, device=device) < length[:, None]).float()
 
 
+def sample_taking_part(batch: int, part: Tensor) -> Tensor:
+    """Draw which layers each sample sees while a curriculum fades some of them in or out.
+
+    Args:
+        batch (`int`): Number of samples.
+        part (`Tensor`): (L,) chance of each layer, in [0, 1].
+
+    Returns:
+        `Tensor`: (B, L) float, 0 or 1.
+    """
+    return (torch.rand(batch, len(part), device=part.device) < part).float()
+
+
 class LayerFusion(nn.Module):
     """Weighted sum of projected layer features with a learned null for each absent layer.
 

@@ -11,6 +11,8 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 
+from .curriculum import Curriculum, CurriculumStage
+
 LAYER_NAMES = ("safety", "dynamics", "manipulation", "planning")
 """The layers in priority order. Conditioning masks are nested in this order."""
 
@@ -86,10 +88,24 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             hidden.
         layer_weights (`dict[str, float]`, *optional*): Weight of each layer's own loss; the diffusion loss
             has weight 1.
+        task_weights (`dict[str, dict[str, float]]`, *optional*): Other layer weights for the samples of some
+            tasks, by the task's text or, as a decimal number, its `task_index`; layers that are not named
+            keep theirs.
+        learned_loss_weights (`bool`, *optional*, defaults to `False`): Whether each layer's loss is also
+            weighted by a learned noise (Kendall et al., 2018), so that a loss that cannot get small counts
+            less.
+        curriculum (`list[CurriculumStage]`, *optional*): Stages of the training, each with `name`, `layers`
+            that take part, `steps` and `ramp`; empty, all layers take part all the time.
         velocity_quantile (`float`, *optional*, defaults to `0.999`): Joint speeds and tracking errors above
             this quantile of the training data count as violations for the safety layer.
         limit_margin (`float`, *optional*, defaults to `0.05`): How far beyond the training data's range a
             joint or an action may go, as a share of the range.
+        filter_margin (`float`, *optional*, defaults to `1.5`): How much faster than usual a planned action
+            may change, as a factor of the `velocity_quantile` of the demonstrated changes, at least 1; 0 does
+            not bound changes. Actions always stay within the training data's range and `limit_margin`.
+        emergency_alpha (`float`, *optional*, defaults to `0.01`): Share of clean frames that the safety
+            layer may flag as emergencies, in which the robot holds its position. The threshold is taken from
+            held-out frames (`--dataset.eval_split`, `--eval_steps`); without any, or at 0, nothing holds.
         num_train_timesteps (`int`, *optional*, defaults to `100`): Noise levels in training.
         beta_schedule (`str`, *optional*, defaults to `"squaredcos_cap_v2"`): Noise schedule of diffusers'
             scheduler.
@@ -99,6 +115,9 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
+            denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
+            `num_inference_steps`.
         ema_decay (`float`, *optional*, defaults to `0.99`): Decay of the averaged weights used at inference;
             0 turns averaging off.
         optimizer_lr (`float`, *optional*, defaults to `1e-3`): Peak learning rate of AdamW.
@@ -145,8 +164,13 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     layer_dropout: float = 0.15
     task_dropout: float = 0.1
     layer_weights: dict[str, float] = field(default_factory=_default_layer_weights)
+    task_weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    learned_loss_weights: bool = False
+    curriculum: list[CurriculumStage] = field(default_factory=list)
     velocity_quantile: float = 0.999
     limit_margin: float = 0.05
+    filter_margin: float = 1.5
+    emergency_alpha: float = 0.01
 
     # Diffusion and inference.
     num_train_timesteps: int = 100
@@ -154,6 +178,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    latency_budget_ms: float | None = None
 
     # Optimisation.
     ema_decay: float = 0.99
@@ -170,13 +195,16 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
         self._require_at_least(1, "manipulation_depth", "planning_depth", "attention_heads", "denoiser_depth")
         self._require_at_least(2, "history_steps", "task_buckets")
         self._require_at_least(8, "safety_dim", "dynamics_dim", "condition_dim", "denoiser_dim")
-        self._require_share("layer_dropout", "task_dropout", "velocity_quantile")
+        self._require_share("layer_dropout", "task_dropout", "velocity_quantile", "emergency_alpha")
         self._require_choice("vision_backbone", ("small", "resnet18"))
         self._require_choice("denoiser", ("mlp", "unet"))
         self._require_choice("prediction_type", ("sample", "epsilon"))
         self._check_dimensions()
         self._check_inference()
-        self._check_layer_weights()
+        self._check_weights("layer_weights", self.layer_weights)
+        for task, weights in self.task_weights.items():
+            self._check_weights(f"task_weights[{task!r}]", weights)
+        Curriculum(self.curriculum, LAYER_NAMES)  # refuses stages that cannot be
 
     @property
     def observation_delta_indices(self) -> list[int]:
@@ -287,10 +315,18 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
                 f"`num_inference_steps` ({self.num_inference_steps}) must lie in 0..{MAX_INFERENCE_STEPS}; "
                 "0 executes the draft."
             )
+        if self.latency_budget_ms is not None and not self.latency_budget_ms > 0:
+            raise ValueError(
+                f"`latency_budget_ms` ({self.latency_budget_ms}) must be above 0; leave it out for no budget."
+            )
         if not 0.0 < self.draft_noise <= 1.0:
             raise ValueError(
                 f"`draft_noise` ({self.draft_noise}) must lie in (0, 1]; use 1 to start from pure noise, and "
                 "`num_inference_steps=0` to execute the draft."
+            )
+        if self.filter_margin != 0 and not self.filter_margin >= 1:
+            raise ValueError(
+                f"`filter_margin` ({self.filter_margin}) must be 1 or more, or 0 for no bound on changes."
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` ({self.ema_decay}) must lie in [0, 1); 0 turns averaging off.")
@@ -299,14 +335,14 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
                 f"`limit_margin` ({self.limit_margin}) must not be negative; 0 clips at the data's range."
             )
 
-    def _check_layer_weights(self) -> None:
-        unknown = sorted(set(self.layer_weights) - set(LAYER_NAMES))
+    def _check_weights(self, field_name: str, weights: dict[str, float]) -> None:
+        unknown = sorted(set(weights) - set(LAYER_NAMES))
         if unknown:
             raise ValueError(
-                f"`layer_weights` names {', '.join(unknown)}; the layers are {', '.join(LAYER_NAMES)}."
+                f"`{field_name}` names {', '.join(unknown)}; the layers are {', '.join(LAYER_NAMES)}."
             )
-        for name, weight in self.layer_weights.items():
+        for name, weight in weights.items():
             if weight < 0.0:
                 raise ValueError(
-                    f"`layer_weights[{name!r}]` ({weight}) must not be negative; 0 ignores that loss."
+                    f"`{field_name}[{name!r}]` ({weight}) must not be negative; 0 ignores that loss."
                 )

@@ -12,10 +12,13 @@ refines a draft in a few DDIM steps.
 
 from __future__ import annotations
 
+import logging
+import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,9 +33,16 @@ from .configuration_hierarchical_diffusion import (
     MAX_INFERENCE_STEPS,
     HierarchicalDiffusionConfig,
 )
+from .curriculum import Curriculum, CurriculumStage
+from .deadline.planner import TimedPlanner
+from .deadline.table import LatencyTable
 from .layers.base import Targets
+from .loss_weights import LossWeights
+from .memory import EpisodeMemory
 from .network import HierarchicalDiffusionNetwork, Observation
 from .targets import episode_progress, future_velocities, tracking_errors
+
+logger = logging.getLogger(__name__)
 
 
 class HierarchicalDiffusionPolicy(PreTrainedPolicy):
@@ -55,6 +65,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
     _fsdp_wrap_modules: tuple[str, ...] = ("TransformerBlock", "FiLMResidualBlock")
 
     train_step: Tensor
+    curriculum_start: Tensor
+    curriculum_id: Tensor
 
     def __init__(
         self,
@@ -73,14 +85,27 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self._dataset_stats = dataset_stats
         if dataset_stats:
             self.network.limits.set_from(dataset_stats)
+        self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
+        self._calls_in_step = 0
+        self.loss_weights = LossWeights(
+            LAYER_NAMES, config.layer_weights, config.task_weights, learned=config.learned_loss_weights
+        )
+        self._curriculum = Curriculum(config.curriculum, LAYER_NAMES)
+        self._stage = -1
+        # The step at which this curriculum began, and which one that was: another one begins when it comes.
+        self.register_buffer("curriculum_start", torch.zeros((), dtype=torch.long))
+        self.register_buffer("curriculum_id", torch.tensor(_fingerprint(config.curriculum)))
+        if config.curriculum:
+            self._enter_stage(0)
         self.average: HierarchicalDiffusionNetwork | None = None
         if config.ema_decay > 0:
             self.average = deepcopy(self.network).requires_grad_(False)
             self.register_load_state_dict_pre_hook(_start_missing_average)
-        self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
-        self._calls_in_step = 0
         self._episodes = _episode_bounds(dataset_meta)
         self._enabled = frozenset(LAYER_NAMES)
+        self._planner = TimedPlanner(None, config.num_inference_steps)
+        self._memory = EpisodeMemory(self.network.window, config.n_obs_steps)
+        self._actions: deque[Tensor] = deque(maxlen=config.n_action_steps)
         self.last_info: dict[str, Any] = {}
         self.reset()
 
@@ -97,6 +122,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             (decayed if matrix and id(parameter) not in embeddings else plain).append(parameter)
         # A group's own option reaches AdamW although LeRobot's preset has no field for it; one fused pass
         # over the weights takes a third of the default's time on a CPU.
+        plain += self.loss_weights.parameters()
         return [
             {"params": decayed, "fused": True},
             {"params": plain, "fused": True, "weight_decay": 0.0},
@@ -123,7 +149,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         if reduction not in ("mean", "none"):
             raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
         network = self._network
-        observation = self._observation_from_batch(batch)
+        observation = self.observation_from_batch(batch)
         offsets, given = list(network.window.offsets), observation.state.shape[1]
         if given != len(offsets):
             raise ValueError(
@@ -137,24 +163,56 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 losses = network.losses(observation, frames, targets)
         else:
             losses = network.losses(observation, frames, targets)
-        total = losses["diffusion"]
-        for i, name in enumerate(LAYER_NAMES):
-            total = total + self.config.layer_weights.get(name, 0.0) * network.stage_weights[i] * losses[name]
-        means = torch.stack(
-            [loss.detach().mean() for loss in losses.values()]
-        ).tolist()  # one synchronisation
+            if network is not self.network:  # the threshold that these frames give is saved with both
+                self.network.filter.threshold.copy_(network.filter.threshold)
+        weights = self.loss_weights.of(observation.tasks, batch.get("task_index"))
+        total = losses["diffusion"] + self.loss_weights(losses, weights, network.stage_weights)
+        return (total if reduction == "none" else total.mean()), self._log(losses, weights)
+
+    def _log(self, losses: dict[str, Tensor], weights: Tensor) -> dict[str, float]:
+        """What the trainer logs: plain floats, fetched from the device at once."""
+        used = weights.mean(0) * self.network.stage_weights
+        if self.loss_weights.log_variance is not None:
+            used = used * (-self.loss_weights.log_variance.detach()).exp()
+        means = torch.stack([*(loss.detach().mean() for loss in losses.values()), *used]).tolist()
         log = {
             "diffusion_loss" if name == "diffusion" else f"hierarchical/{name}_loss": mean
-            for name, mean in zip(losses, means, strict=True)
+            for name, mean in zip(losses, means[: len(losses)], strict=True)
         }
-        return (total if reduction == "none" else total.mean()), log
+        if self.config.curriculum or self.config.task_weights or self.config.learned_loss_weights:
+            named = zip(LAYER_NAMES, means[len(losses) :], strict=True)
+            log |= {f"hierarchical/{name}_weight": weight for name, weight in named}
+        if self.config.curriculum:
+            log["hierarchical/stage"] = 1.0 + self._stage
+        return log
 
     def update(self) -> None:
         """Count an optimizer step and move the averaged weights; LeRobot calls this after each step."""
-        if self.average is not None:
-            update_ema(self.average, self.network, warm_decay(self.config.ema_decay, int(self.train_step)))
+        done = int(self.train_step)
         self.train_step += 1
         self._calls_in_step = 0
+        if self.config.curriculum:
+            self._enter_stage(done + 1 - int(self.curriculum_start))
+        if self.average is not None:
+            update_ema(self.average, self.network, warm_decay(self.config.ema_decay, done))
+
+    def _enter_stage(self, step: int) -> None:
+        """Let the layers take part as the curriculum says for `step`, its own first one being 0."""
+        stage = self._curriculum.stage_at(step)
+        if stage != self._stage:
+            self._stage = stage
+            self._say_stage()
+        self.network.stage_weights.copy_(torch.tensor(self._curriculum.weights_at(step)))
+
+    def _say_stage(self) -> None:
+        stage = self._curriculum.stages[self._stage]
+        logger.info(
+            "hierarchical_diffusion: stage %d of %d, %r: %s",
+            self._stage + 1,
+            len(self._curriculum.stages),
+            stage.name,
+            ", ".join(stage.layers) or "no layers",
+        )
 
     @contextmanager
     def _step_randomness(self, device: torch.device) -> Iterator[None]:
@@ -215,9 +273,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
 
     def reset(self) -> None:
         """Forget the episode: observation memory, queued actions and the last information."""
-        self._memory: deque[tuple[Tensor, Tensor | None]] = deque(maxlen=self.network.window.queue_length)
-        self._images: deque[list[Tensor]] = deque(maxlen=self.config.n_obs_steps)
-        self._actions: deque[Tensor] = deque(maxlen=self.config.n_action_steps)
+        self._memory.clear()
+        self._actions.clear()
+        self._last_action: Tensor | None = None
         self.last_info = {}
 
     def set_layer_enabled(self, name: str, enabled: bool) -> None:
@@ -250,11 +308,15 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If the number of robots changed without a `reset()`.
         """
-        self._remember(batch)
+        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
+        self._memory.append(batch[OBS_STATE], environment, [batch[key] for key in self.config.image_features])
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise)
-            self._actions.extend(chunk[:, : self.config.n_action_steps].unbind(1))
-        return self._actions.popleft()
+            actions = chunk[:, : self.config.n_action_steps].unbind(1)
+            # A robot that holds looks again at the next frame.
+            self._actions.extend(actions[:1] if self.last_info["emergency"].any() else actions)
+        self._last_action = self._actions.popleft()
+        return self._last_action
 
     @torch.no_grad()
     def predict_action_chunk(
@@ -283,40 +345,23 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 f"`num_inference_steps` ({steps}) must lie in 0..{MAX_INFERENCE_STEPS}; lower it."
             )
         observation = (
-            self._observation_from_memory(batch) if self._memory else self._observation_from_batch(batch)
+            self._memory.observation(_tasks(batch, len(batch[OBS_STATE])))
+            if self._memory
+            else self.observation_from_batch(batch)
         )
-        chunk, self.last_info = self._network.plan(observation, noise, steps, self._enabled)
+        budget_ms = self.config.latency_budget_ms
+        if budget_ms is None or num_inference_steps is not None:
+            chunk, self.last_info = self._network.plan(
+                observation, noise, steps, self._enabled, last_action=self._last_action
+            )
+        else:
+            chunk, self.last_info = self._planner.plan(
+                self._network, observation, noise, self._enabled, budget_ms, self._last_action
+            )
         return chunk
 
-    def _remember(self, batch: dict[str, Any]) -> None:
-        """Append the newest observation; an episode's first one fills the memory, as padding does."""
-        state = batch[OBS_STATE]
-        if self._memory and len(self._memory[-1][0]) != len(state):
-            raise ValueError(
-                f"`{OBS_STATE}` has batch size {len(state)} after {len(self._memory[-1][0])}; "
-                "call `reset()` in between."
-            )
-        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
-        images = [batch[key] for key in self.config.image_features]
-        fresh = not self._memory
-        for _ in range(self._memory.maxlen or 1 if fresh else 1):
-            self._memory.append((state, environment))
-        for _ in range(self.config.n_obs_steps if fresh else 1):
-            self._images.append(images)
-
-    def _observation_from_memory(self, batch: dict[str, Any]) -> Observation:
-        remembered = [
-            self._memory[offset - 1] for offset in self.network.window.past
-        ]  # offset 0 is the last entry
-        environments = [environment for _, environment in remembered if environment is not None]
-        return Observation(
-            state=torch.stack([state for state, _ in remembered], dim=1),
-            environment=torch.stack(environments, dim=1) if environments else None,
-            images=[torch.stack(camera, dim=1) for camera in zip(*self._images, strict=True)],
-            tasks=_tasks(batch, len(remembered[0][0])),
-        )
-
-    def _observation_from_batch(self, batch: dict[str, Any]) -> Observation:
+    def observation_from_batch(self, batch: dict[str, Any]) -> Observation:
+        """What the network takes of a preprocessed batch or single observation."""
         window = self.network.window
         frames = len(window.past)
         environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
@@ -337,6 +382,19 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             tasks=_tasks(batch, len(batch[OBS_STATE])),
         )
 
+    def _continue_curriculum(self) -> None:
+        """Go on where the checkpoint stood, or begin now with a curriculum that is not the checkpoint's."""
+        asked = _fingerprint(self.config.curriculum)
+        if int(self.curriculum_id) != asked:
+            self.curriculum_id.fill_(asked)
+            self.curriculum_start.copy_(self.train_step)
+        if self.config.curriculum:
+            self._enter_stage(int(self.train_step) - int(self.curriculum_start))
+        else:
+            self.network.stage_weights.fill_(1.0)
+        if self.average is not None:
+            self.average.stage_weights.copy_(self.network.stage_weights)
+
     # ---- loading
     # ---------------------------------------------------------------------------------------------------
 
@@ -348,6 +406,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         loaded: HierarchicalDiffusionPolicy = super()._load_as_safetensor(
             model, model_file, map_location, strict
         )
+        loaded._continue_curriculum()
+        table = LatencyTable.load(Path(model_file).parent, len(LAYER_NAMES))
+        loaded._planner = TimedPlanner(table, loaded.config.num_inference_steps)
         if loaded._dataset_stats:
             loaded.network.limits.set_from(loaded._dataset_stats)
             if loaded.average is not None:
@@ -362,6 +423,11 @@ def _start_missing_average(module: nn.Module, state_dict: dict[str, Tensor], pre
     start = f"{prefix}network."
     for key in [key for key in state_dict if key.startswith(start)]:
         state_dict[f"{prefix}average.{key.removeprefix(start)}"] = state_dict[key].clone()
+
+
+def _fingerprint(curriculum: list[CurriculumStage]) -> int:
+    """A number that tells one curriculum from another, alike in every process."""
+    return zlib.crc32(repr(curriculum).encode()) if curriculum else 0
 
 
 def _episode_bounds(dataset_meta: Any | None) -> tuple[Tensor, Tensor] | None:

@@ -7,7 +7,7 @@ state width, `E` environment width, `A` action width, `C` condition width.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,16 @@ from torch.nn import functional as F
 from lerobot_ext.nn.cameras import MultiCameraEncoder
 from lerobot_ext.nn.embeddings import HashedTextEmbedding
 
-from .conditioning import LayerFusion, sample_nested_mask
+from .conditioning import LayerFusion, sample_nested_mask, sample_taking_part
 from .configuration_hierarchical_diffusion import LAYER_NAMES, HierarchicalDiffusionConfig
+from .deadline.stopwatch import Stopwatch
 from .denoiser import make_denoiser
 from .layers.base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
 from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
 from .layers.safety import SafetyLayer
+from .safety_filter import SafetyFilter, hold_action
 from .sampling import ddim_sample, make_scheduler
 from .statistics import MotionStatistics, NormalizedLimits, feature_widths
 from .targets import masked_mean
@@ -72,6 +74,13 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
         self.motion = MotionStatistics(self.state_dim, config.velocity_quantile)
         self.limits = NormalizedLimits(config)
+        self.filter = SafetyFilter(
+            self.action_dim,
+            self.state_dim,
+            quantile=config.velocity_quantile,
+            margin=config.filter_margin,
+            alpha=config.emergency_alpha,
+        )
         self.cameras = (
             MultiCameraEncoder(
                 cameras,
@@ -98,7 +107,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.scheduler = make_scheduler(
             config.num_train_timesteps, config.beta_schedule, config.prediction_type
         )
-        # How far each layer's loss is faded in; all ones until a curriculum moves them.
+        # How far each layer takes part (`Curriculum.weights_at`); a layer at 0 has learned nothing yet.
         self.register_buffer("stage_weights", torch.ones(len(LAYER_NAMES)))
 
     def _make_layers(self, frame_dim: int, image_dim: int) -> dict[str, HierarchyLayer]:
@@ -160,7 +169,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         inputs: LayerInputs,
         targets: Targets | None = None,
         enabled: frozenset[str] = frozenset(LAYER_NAMES),
-        timings_ms: dict[str, float] | None = None,
+        watch: Stopwatch | None = None,
     ) -> dict[str, LayerOutput]:
         """Run the enabled layers in priority order; later layers see the outputs of earlier ones."""
         if targets is not None and self.training:
@@ -168,10 +177,9 @@ class HierarchicalDiffusionNetwork(nn.Module):
         context = LayerContext(motion=self.motion, limits=self.limits, targets=targets)
         for name in LAYER_NAMES:
             if name in enabled:
-                started = time.perf_counter()
                 context.outputs[name] = self.layers[name](inputs, context)
-                if timings_ms is not None:
-                    timings_ms[name] = 1e3 * (time.perf_counter() - started)
+                if watch is not None:
+                    watch.lap(name)
         return context.outputs
 
     def condition(self, inputs: LayerInputs, outputs: dict[str, LayerOutput], mask: Tensor) -> Tensor:
@@ -188,10 +196,20 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     def losses(self, observation: Observation, frames: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Every loss of a batch, (B,) each: `diffusion` and one for each layer, unweighted."""
+        if self.training:
+            position = self.position(observation)
+            hold = hold_action(position, self.limits) if self.filter.positions else None
+            self.filter.observe(targets.actions, targets.actions_valid, hold)
         inputs = self.layer_inputs(observation, frames)
         outputs = self.run_layers(inputs, targets)
+        if not self.training:
+            self.filter.observe_held_out(outputs["safety"].info["score"])
         dropout = self.config.layer_dropout if self.training else 0.0
         mask = sample_nested_mask(len(frames), len(LAYER_NAMES), dropout, frames.device)
+        if self.training and self.config.curriculum:
+            mask = mask * sample_taking_part(len(frames), self.stage_weights)
+        else:
+            mask = mask * (self.stage_weights > 0)
         losses = {"diffusion": self.diffusion_loss(self.condition(inputs, outputs, mask), targets)}
         for name, output in outputs.items():
             assert output.loss is not None
@@ -213,7 +231,13 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     @torch.no_grad()
     def plan(
-        self, observation: Observation, noise: Tensor | None, steps: int, enabled: frozenset[str]
+        self,
+        observation: Observation,
+        noise: Tensor | None,
+        steps: int,
+        enabled: frozenset[str],
+        steps_in_time: Callable[[float, int], int] | None = None,
+        last_action: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -221,28 +245,33 @@ class HierarchicalDiffusionNetwork(nn.Module):
             observation (`Observation`): The past frames of the window.
             noise (`Tensor`, *optional*): (B, H, A) starting noise; drawn when missing.
             steps (`int`): Denoising steps; 0 returns the draft.
-            enabled (`frozenset[str]`): Layers that run; the safety layer always does.
+            enabled (`frozenset[str]`): Layers that run, if a curriculum has let them take part; the safety
+                layer always runs.
+            steps_in_time (`Callable`, *optional*): Asked before the denoising, with the ms gone and the
+                fewest steps possible, how many steps it is to be; without it, `steps`. With it times are
+                exact on an accelerator too.
+            last_action (`Tensor`, *optional*): (B, A) executed before this plan.
 
         Returns:
-            `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A), clipped to the limits, and the run's
+            `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
                 information.
         """
-        started = time.perf_counter()
-        ms: dict[str, float] = {}
-        enabled = enabled | {"safety"}
+        device = observation.state.device
+        watch = Stopwatch(device, exact=steps_in_time is not None)
+        heard = enabled & self.trained_layers()
         inputs = self.layer_inputs(observation, self.frames(observation))
-        ms["encode"] = 1e3 * (time.perf_counter() - started)
-        outputs = self.run_layers(inputs, enabled=enabled, timings_ms=ms)
+        watch.lap("encode")
+        outputs = self.run_layers(inputs, enabled=heard | {"safety"}, watch=watch)
 
-        denoising = time.perf_counter()
-        batch, device = len(inputs.history), inputs.history.device
-        mask = torch.tensor([[float(name in enabled) for name in LAYER_NAMES]], device=device).expand(
-            batch, -1
-        )
+        batch = len(inputs.history)
+        mask = torch.tensor([[float(name in heard) for name in LAYER_NAMES]], device=device).expand(batch, -1)
         condition = self.condition(inputs, outputs, mask)
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         if noise is None:
             noise = torch.randn(batch, self.config.horizon, self.action_dim, device=device)
+        watch.lap("condition")
+        if steps_in_time is not None:
+            steps = steps_in_time(watch.elapsed_ms(), 0 if draft is not None else 1)
         sampled = ddim_sample(
             self.scheduler,
             lambda noisy, timestep: self.denoiser(noisy, timestep, condition),
@@ -251,16 +280,27 @@ class HierarchicalDiffusionNetwork(nn.Module):
             draft=draft,
             draft_noise=self.config.draft_noise,
         )
-        chunk = torch.maximum(torch.minimum(sampled, self.limits.action_high), self.limits.action_low)
-        ms["denoise"] = 1e3 * (time.perf_counter() - denoising)
-        ms["total"] = 1e3 * (time.perf_counter() - started)
+        watch.lap("denoise")
+        score = outputs["safety"].info["score"]
+        chunk, emergency = self.filter(sampled, score, self.limits, self.position(observation), last_action)
+        watch.lap("filter")
         return chunk, {
             "layers": {name: output.info for name, output in outputs.items()},
-            "active_layers": [name for name in LAYER_NAMES if name in enabled],
-            "emergency_score": outputs["safety"].info["score"],
+            "active_layers": [name for name in LAYER_NAMES if name in outputs],
+            "emergency": emergency,
+            "emergency_score": score,
             "anomaly": outputs["dynamics"].info["anomaly"] if "dynamics" in outputs else None,
             "steps": steps,
             "started_from": "noise" if draft is None else "draft",
             "clipped": (chunk != sampled).sum(),
-            "ms": ms,
+            "ms": watch.ms | {"total": watch.elapsed_ms()},
         }
+
+    def position(self, observation: Observation) -> Tensor:
+        """The newest state (B, S)."""
+        return observation.state[:, self.window.observation[-1]]
+
+    def trained_layers(self) -> frozenset[str]:
+        """Layers that a curriculum has let take part; all of them without one."""
+        parts = zip(LAYER_NAMES, self.stage_weights.tolist(), strict=True)
+        return frozenset(name for name, part in parts if part > 0)

@@ -9,7 +9,8 @@ and only where each is still the function that was tested:
   (LeRobot's own decoder) and `pyav:HxW` (ours, giving smaller pictures);
 - `streaming_dataset.decode_video_frames_torchcodec`: ours decodes where torchcodec cannot be loaded;
 - `DatasetReader.__init__` and `_query_videos`: a reader that is sent to a spawned DataLoader worker takes all
-  this along, and an error says which episode it is about.
+  this along, and an error says which episode it is about;
+- `dataset_reader.ThreadPoolExecutor`, while ours decodes: see `item_costs`.
 
 `LEROBOT_EXT_VIDEO=off` and `uninstall()` leave, or give back, LeRobot's own.
 """
@@ -21,16 +22,20 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lerobot
+import numpy as np
 import torch
 from lerobot.datasets import dataset_reader, video_utils
 from lerobot.datasets.dataset_reader import DatasetReader
 from lerobot.datasets.video_utils import FrameTimestampError
 
+from lerobot_camera_pyav.item_costs import CameraThreads, with_quick_episodes
+from lerobot_camera_pyav.video.buffers import Buffers
 from lerobot_camera_pyav.video.decoders import PerProcess
 from lerobot_camera_pyav.video.errors import VideoReadError
 from lerobot_ext.lerobot_window import inside_tested_window
@@ -38,6 +43,8 @@ from lerobot_ext.lerobot_window import inside_tested_window
 SWITCH = "LEROBOT_EXT_VIDEO"
 LIMIT = "LEROBOT_VIDEO_DECODER_CACHE_SIZE"
 DEFAULT_LIMIT = 64
+KEEP = "LEROBOT_EXT_VIDEO_KEEP_MIB"
+DEFAULT_KEEP_MIB = 256
 STOCK = "pyav_stock"
 _STREAMING = "lerobot.datasets.streaming_dataset"
 _SIGNATURES = {
@@ -117,6 +124,23 @@ def _videos() -> PerProcess:
     return PerProcess(open_limit())
 
 
+def kept_bytes() -> int:
+    """How much memory of pictures that are gone each process keeps for the next ones.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_VIDEO_KEEP_MIB` is no whole number of MiB.
+    """
+    text = os.environ.get(KEEP, "").strip()
+    if text and not text.isdecimal():
+        raise ValueError(f"environment variable {KEEP} is {text!r}; set it to a number of MiB, 0 or more")
+    return (int(text) if text else DEFAULT_KEEP_MIB) * 2**20
+
+
+@functools.cache
+def _buffers() -> Buffers:
+    return Buffers(kept_bytes())
+
+
 def decode(
     video_path: Path | str,
     timestamps: list[float],
@@ -146,12 +170,10 @@ def decode(
     try:
         decoder = _videos().get().get(video_path, depth=is_depth, size=size)
         shape = (len(timestamps), *decoder.frame_shape)
-        frames = torch.empty(shape, dtype=torch.uint16 if is_depth else torch.uint8)
-        decoder.read(timestamps, tolerance_s, frames.numpy())
+        frames = _buffers().empty(shape, decoder.dtype if return_uint8 or is_depth else np.float32)
+        return torch.from_numpy(decoder.read(timestamps, tolerance_s, frames))
     except VideoReadError as error:
         raise UnreadableFrameError(str(error), str(video_path), error.seconds) from error.__cause__
-    # In place: a second array of this size costs more than the division.
-    return frames if return_uint8 or is_depth else frames.to(torch.float32).div_(255)
 
 
 def parse_size(backend: str) -> tuple[int, int]:
@@ -237,10 +259,14 @@ def _reader_init(self: DatasetReader, *words: Any, **named: Any) -> None:
 def _reader_query_videos(
     self: DatasetReader, query_timestamps: dict[str, list[float]], ep_idx: int
 ) -> dict[str, torch.Tensor]:
+    stock = _stock["DatasetReader", "_query_videos"]
+    if self._video_backend != "pyav" and not self._video_backend.startswith("pyav:"):
+        return dict(stock(self, query_timestamps, ep_idx))
+    reader = object.__new__(type(self))
+    reader.__dict__.update(self.__dict__, _meta=with_quick_episodes(self._meta))
     try:
-        frames: dict[str, torch.Tensor] = _stock["DatasetReader", "_query_videos"](
-            self, query_timestamps, ep_idx
-        )
+        _this_thread.decodes_by_ours = True
+        frames: dict[str, torch.Tensor] = stock(reader, query_timestamps, ep_idx)
     except UnreadableFrameError as error:
         where = f"episode {ep_idx}"
         for key in query_timestamps:
@@ -249,7 +275,18 @@ def _reader_query_videos(
                 start = self._meta.episodes[ep_idx][f"videos/{key}/from_timestamp"]
                 where += f", {key}, frame {round((error.seconds - start) * self._meta.fps)} of the episode"
         raise UnreadableFrameError(f"{where}: {error}", error.path, error.seconds) from error.__cause__
+    finally:
+        _this_thread.decodes_by_ours = False
     return frames
+
+
+_this_thread = threading.local()
+
+
+def _threads_for_cameras(max_workers: int) -> Any:
+    if getattr(_this_thread, "decodes_by_ours", False):
+        return CameraThreads(max_workers)
+    return _stock["dataset_reader", "ThreadPoolExecutor"](max_workers=max_workers)
 
 
 def _streaming_init(self: Any, *words: Any, **named: Any) -> None:
@@ -289,6 +326,7 @@ def install() -> bool:
     _replace(video_utils, "decode_video_frames_pyav", _decode_video_frames_pyav, "video_utils")
     _replace(video_utils, "decode_video_frames", _decode_video_frames, "video_utils")
     _replace(dataset_reader, "decode_video_frames", _decode_video_frames, "dataset_reader")
+    _replace(dataset_reader, "ThreadPoolExecutor", _threads_for_cameras, "dataset_reader")
     _replace(DatasetReader, "__init__", _reader_init, "DatasetReader")
     _replace(DatasetReader, "_query_videos", _reader_query_videos, "DatasetReader")
     _backend_logger().addFilter(_one_line)

@@ -26,6 +26,7 @@ from lerobot.motors import Motor, MotorCalibration
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.utils.decorators import check_if_not_connected
 
+from lerobot_ext.recording.spent import SPENT
 from lerobot_robot_koch.alerts import ALERT_BIT, code_of, describe_code, describe_hardware
 from lerobot_robot_koch.config_bus import BusFields
 from lerobot_robot_koch.counts import BusCounts
@@ -296,7 +297,10 @@ class RobustDynamixelBus(DynamixelMotorsBus):
     ) -> dict[str, Any]:
         """See `DynamixelMotorsBus.sync_read`; within `tolerating_loss`, a missing value may be an old one."""
         retries = max(num_retry, self.fields.num_read_retries)
-        values: dict[str, Any] = super().sync_read(data_name, motors, normalize=normalize, num_retry=retries)
+        with SPENT.on("bus"):
+            values: dict[str, Any] = super().sync_read(
+                data_name, motors, normalize=normalize, num_retry=retries
+            )
         return values
 
     # --- what the public methods, `disable_torque` and `setup_motor` end in

@@ -9,6 +9,7 @@ from typing import Any
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.robots.koch_follower import KochFollower
 
+from lerobot_ext.recording.spent import SPENT
 from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
 from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
@@ -74,7 +75,8 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
         """
         self.require_calibration()
         JOURNAL.start_read(self.name)
-        with self.bus.tolerating_loss():
+        # The bus counts its own time, so that what is left is the cameras'.
+        with self.bus.tolerating_loss(), SPENT.on("cameras"):
             observation: dict[str, Any] = super().get_observation()
         if self.tracker is not None:
             observation.update(self.tracker.read())
@@ -88,7 +90,7 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
         """
         self.require_calibration()
         tracked = self.tracker.features if self.tracker is not None else {}
-        with self.bus.tolerating_loss():
+        with self.bus.tolerating_loss(), SPENT.on("bus"):
             sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})
         return sent
 

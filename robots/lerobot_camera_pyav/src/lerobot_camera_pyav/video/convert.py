@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes decoded frames into arrays as channels, rows, columns, bit for bit as `to_ndarray` has them."""
 
+from typing import Any
+
 import av
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +34,14 @@ class FrameWriter:
 
         Args:
             frame (`VideoFrame`): A decoded frame.
-            out (`np.ndarray`): `self.shape` of `self.dtype`; filled.
+            out (`np.ndarray`): `self.shape`, filled: of `self.dtype`, or float32 for RGB in [0, 1].
         """
         if self._depth:
             out[0] = self._plane(self._as(frame, "gray12le"), 0)
         elif self._use_planar(frame):
             self._write_planar(frame, out)
         else:
-            out[:] = self._packed(frame).transpose(2, 0, 1)
+            _put(out, self._packed(frame).transpose(2, 0, 1))
 
     def _use_planar(self, frame: av.VideoFrame) -> bool:
         """Whether RGB can come from libswscale in three planes: exact, and spares a transposition.
@@ -62,7 +64,7 @@ class FrameWriter:
     def _write_planar(self, frame: av.VideoFrame, out: npt.NDArray[np.generic]) -> None:
         planar = self._as(frame, "gbrp")
         for channel, plane in enumerate((2, 0, 1)):
-            out[channel] = self._plane(planar, plane)
+            _put(out[channel], self._plane(planar, plane))
 
     def _packed(self, frame: av.VideoFrame) -> npt.NDArray[np.generic]:
         """(H, W, 3) RGB."""
@@ -80,3 +82,11 @@ class FrameWriter:
         plane = frame.planes[number]
         rows = np.frombuffer(plane, self.dtype).reshape(-1, plane.line_size // self.dtype.itemsize)
         return rows[: self.shape[1], : row_values or self.shape[2]]
+
+
+def _put(out: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+    """Bytes as they are; into floats divided by 255, in one pass and rounded as torch rounds it."""
+    if out.dtype == np.float32:
+        np.divide(values, np.float32(255), out=out, dtype=np.float32, casting="unsafe")
+    else:
+        out[...] = values

@@ -4,7 +4,8 @@
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ class VideoDecoder:
         self._writer = FrameWriter(*(size or self._frame_size), depth=depth)
         self._run: _Run | None = None
         self._last: av.VideoFrame | None = None
+        self._at: int | None = None  # the number of `_last`
+        self._alone = True
+        self._may_skip = _knows_what_to_skip(context)
 
     @property
     def index(self) -> FrameIndex:
@@ -88,10 +92,11 @@ class VideoDecoder:
         Args:
             timestamps (`Sequence[float]`): (T,) seconds, in any order, with repetitions.
             tolerance_s (`float`): A frame must be nearer to its time than this.
-            out (`np.ndarray`, *optional*): (T, C, H, W) of `dtype` to fill; a new array by default.
+            out (`np.ndarray`, *optional*): (T, C, H, W) to fill, of `dtype`, or float32 for RGB in [0, 1]; a
+                new array of `dtype` by default.
 
         Returns:
-            (T, C, H, W): RGB in uint8, or depth in uint16.
+            (T, C, H, W): RGB in uint8 or float32, or depth in uint16.
 
         Raises:
             NoFrameNearError: The file has no frame near one of the times.
@@ -126,15 +131,22 @@ class VideoDecoder:
 
     def _read(self, numbers: npt.NDArray[np.int64], out: npt.NDArray[np.generic]) -> None:
         """Fill `out` with the frames of these numbers."""
-        for number in np.unique(numbers):
+        wanted = np.unique(numbers).tolist()
+        forward = self._at is not None and self._goes_on(self._at, wanted[0])
+        for number, following in zip_longest(wanted, wanted[1:]):
             places = np.flatnonzero(numbers == number)
-            frame = self._frame(int(number))
+            goes_on = forward if following is None else self._goes_on(number, following)
+            frame = self._frame(number, goes_on=goes_on)
             self._writer.write(frame, out[places[0]])
             for place in places[1:]:
                 out[place] = out[places[0]]
 
-    def _frame(self, number: int) -> av.VideoFrame:
+    def _frame(self, number: int, *, goes_on: bool) -> av.VideoFrame:
         """Decode frame `number`.
+
+        Args:
+            number (`int`): Of the frame.
+            goes_on (`bool`): A frame soon after it is, or will probably be, asked for next.
 
         Raises:
             VideoReadError: It cannot be decoded, or is damaged.
@@ -142,39 +154,50 @@ class VideoDecoder:
         pts = int(self._index.pts[number])
         if self._last is not None and self._last.pts == pts:
             return self._last
+        near = self._run is not None and self._at is not None and self._goes_on(self._at, number)
         key = self._index.key_before(number)
         cause: BaseException | None = None
-        for earlier in range(_EARLIER_KEYFRAMES + 1):
+        for attempt, (start, alone) in enumerate(self._ways(key, alone=not goes_on)):
             try:
-                if earlier or not self._is_short_way(number, key):
-                    self._seek(key - earlier)
-                frame = self._run.frame(pts) if self._run else None
+                if attempt or not near:
+                    self._seek(start)
+                frame = self._run.frame(pts, alone=alone) if self._run else None
             except av.FFmpegError as error:
                 frame, cause = None, error
+            if frame is not None and alone and frame.interlaced_frame:
+                # Its other half may lie in the next packet.
+                frame, self._alone = None, False
             if frame is not None:
                 self._check(frame, number)
-                self._last = frame
+                if self._run and self._run.emptied:
+                    self._run = None
+                self._last, self._at = frame, number
                 return frame
             self._run = self._last = None
-            if key - earlier < 0:
-                break
         reason = _reason(cause) if cause else "the file ends before it, or does not hold it: was it cut off?"
         raise self._broken(number, f"cannot be decoded: {reason}") from cause
 
-    def _is_short_way(self, number: int, key: int) -> bool:
-        """Whether going on from the last frame decodes no more than seeking to keyframe `key` does."""
-        if self._run is None or self._last is None:
+    def _ways(self, key: int, *, alone: bool) -> Iterator[tuple[int, bool]]:
+        """Where to start decoding and whether for one frame alone, the cheapest first."""
+        if alone and self._alone:
+            yield key, True
+        for start in range(key, max(key - _EARLIER_KEYFRAMES, -1) - 1, -1):
+            yield start, False
+
+    def _goes_on(self, at: int, number: int) -> bool:
+        """Whether going on from frame `at` to `number` decodes no more than seeking does."""
+        if at > number:
             return False
-        last = int(np.searchsorted(self._index.pts, self._last.pts))
+        key = self._index.key_before(number)
         start = int(np.searchsorted(self._index.pts, self._index.key_pts[key])) if key >= 0 else 0
-        return last < number and start <= last + 1
+        return start <= at + 1
 
     def _seek(self, key: int) -> None:
         """Stand before keyframe `key`; before everything where it is negative."""
         keys = self._index.key_seek
         start = int(keys[key]) if key >= 0 else max(min([0, *keys[:1].tolist()]) - _LONG_BEFORE, -(2**62))
         self._container.seek(start, stream=self._stream, backward=True)
-        self._run = _Run(self._container, self._stream)
+        self._run = _Run(self._container, self._stream, may_skip=self._may_skip)
 
     def _check(self, frame: av.VideoFrame, number: int) -> None:
         """Raise `VideoReadError` if `frame` is not what it should be."""
@@ -188,7 +211,7 @@ class VideoDecoder:
 
     def _broken(self, number: int, what: str) -> VideoReadError:
         """What to raise for a frame; nothing of the decoder's state is trusted any more."""
-        self._run = self._last = None
+        self._run = self._last = self._at = None
         seconds = float(self._index.seconds[number])
         return VideoReadError(f"frame {number} of {len(self._index)} ({seconds:.3f} s) {what}", seconds)
 
@@ -202,16 +225,28 @@ class _Run:
     Args:
         container (`InputContainer`): Standing before a keyframe, its decoder empty.
         stream (`VideoStream`): What to decode.
+        may_skip (`bool`): The decoder can tell which frames no other frame needs.
     """
 
-    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
+    def __init__(
+        self, container: av.container.InputContainer, stream: av.VideoStream, *, may_skip: bool
+    ) -> None:
         self._packets = container.demux(stream)
+        self._context = stream.codec_context
+        self._may_skip = may_skip
         self._ready: deque[av.VideoFrame] = deque()
         self._before_damage: set[int | None] = set()
         self._damage: av.FFmpegError | None = None
+        self.emptied = False
+        """Nothing comes any more: the container has to be put before a keyframe again."""
 
-    def frame(self, pts: int) -> av.VideoFrame | None:
+    def frame(self, pts: int, *, alone: bool) -> av.VideoFrame | None:
         """The frame of time `pts`, all before it skipped; `None` if another comes in its place, or no more.
+
+        Args:
+            pts (`int`): Its time in ticks.
+            alone (`bool`): None after it is wanted: with frames that are decoded in another order than shown,
+                the decoder need not wait for those between.
 
         Raises:
             av.FFmpegError: A packet that it may depend on is damaged.
@@ -223,20 +258,44 @@ class _Run:
                     return frame if frame.pts == pts else None
             if self._damage is not None and pts not in self._before_damage:
                 raise self._damage
-            packet = next(self._packets, None)
+            packet = None if self.emptied else next(self._packets, None)
             if packet is None:
                 return None
-            self._decode(packet)
+            self._skip(packet.pts is not None and packet.pts < pts)
+            self._decode(packet.decode, packet.pts)
+            if alone and packet.pts == pts and not self._has(pts):
+                self.emptied = True
+                self._decode(self._context.decode, pts)
 
-    def _decode(self, packet: av.Packet) -> None:
+    def _has(self, pts: int) -> bool:
+        return any(frame.pts == pts for frame in self._ready)
+
+    def _skip(self, wanted: bool) -> None:
+        """Whether the next packet may be left out if no other depends on it."""
+        if self._may_skip:
+            self._context.skip_frame = "NONREF" if wanted else "DEFAULT"
+
+    def _decode(self, decode: Callable[[], list[Any]], pts: int | None) -> None:
         try:
-            self._ready.extend(packet.decode())
+            self._ready.extend(decode())
         except av.EOFError:  # the decoder was emptied before
             return
         except av.FFmpegError as error:
             self._damage = self._damage or error
         if self._damage is None:
-            self._before_damage.add(packet.pts)
+            self._before_damage.add(pts)
+
+
+def _knows_what_to_skip(context: av.VideoCodecContext) -> bool:
+    """Whether a decoder leaves out, when told to, only frames that no other frame needs.
+
+    H.264 says so of each frame. HEVC says so of a frame's own temporal layer only, so there must be no more
+    than one: its configuration record has their number in byte 21 (ISO/IEC 14496-15, 8.3.3.1).
+    """
+    if context.name == "hevc":
+        record = context.extradata or b""
+        return len(record) > 22 and record[0] == 1 and record[21] >> 3 & 7 == 1
+    return bool(context.name == "h264")
 
 
 def _source(path: str) -> Any:
