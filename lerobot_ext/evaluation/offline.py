@@ -12,6 +12,7 @@ import numpy as np
 
 from lerobot_ext.evaluation import baselines as simple
 from lerobot_ext.evaluation.errors import Breakdown, EpisodeErrors, Floats, break_down
+from lerobot_ext.evaluation.plain import plain
 from lerobot_ext.evaluation.smoothness import Smoothness, smoothness
 
 if TYPE_CHECKING:
@@ -224,24 +225,9 @@ def as_json(found: Evaluation) -> dict[str, Any]:
                 "type": policy.type,
                 "device": policy.device,
                 "notes": policy.notes,
-                "modes": {name: _plain(mode) for name, mode in policy.modes.items()},
+                "modes": {name: plain(mode) for name, mode in policy.modes.items()},
             }
             for policy in found.policies
         ],
-        "baselines": _plain(found.baselines),
+        "baselines": plain(found.baselines),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and containers as JSON knows them."""
-    from dataclasses import asdict, is_dataclass
-
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value))
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value

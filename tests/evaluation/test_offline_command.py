@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from open_loop import LENGTHS, NAMES, TASKS, action_at, write_dataset
+from open_loop import LENGTHS, NAMES, TASKS, action_at, shapes, write_dataset
 from PIL import Image
 from serving_checkpoints import save
 from stock_cli import run
@@ -18,21 +18,6 @@ from lerobot_ext.evaluation.trained_on import training_note
 
 TARGET = [1.0, 2.0, 3.0]
 FRAMES = np.array([action_at(index, frame) for index in range(3) for frame in range(LENGTHS[index])])
-
-
-def shapes(camera=False):
-    from lerobot.configs import FeatureType, PolicyFeature
-
-    inputs = {
-        "observation.state": PolicyFeature(FeatureType.STATE, (3,)),
-        "observation.environment_state": PolicyFeature(FeatureType.ENV, (3,)),
-    }
-    if camera:
-        inputs["observation.images.top"] = PolicyFeature(FeatureType.VISUAL, (3, 24, 32))
-    return {
-        "input_features": inputs,
-        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (3,))},
-    }
 
 
 def save_constant(folder, target=TARGET, horizon=4, **feature):

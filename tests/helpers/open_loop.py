@@ -49,6 +49,17 @@ def write_dataset(root: Path, camera: bool = False, joints: list[str] | None = N
     return root
 
 
+def shapes(camera: bool = False) -> dict[str, Any]:
+    """Features of a policy for that dataset."""
+    inputs = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (3,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (3,)),
+    }
+    if camera:
+        inputs["observation.images.top"] = PolicyFeature(FeatureType.VISUAL, (3, 24, 32))
+    return {"input_features": inputs, "output_features": {"action": PolicyFeature(FeatureType.ACTION, (3,))}}
+
+
 class Pipeline:
     """Leaves everything as it is, and keeps what it was given."""
 
