@@ -37,6 +37,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_camera_pyav import backend
 
 from lerobot_ext.data import ram_reader
+from lerobot_ext.recording.scene import scene
 
 FPS, HEIGHT, WIDTH = 30, 480, 640
 CAMERAS = tuple(f"observation.images.{name}" for name in ("top", "side", "wrist"))
@@ -45,19 +46,6 @@ STOCK, TORCHCODEC, OURS, OURS_COLUMNS = "stock pyav", "torchcodec", "ours", "our
 BACKENDS = {STOCK: "pyav_stock", TORCHCODEC: "torchcodec", OURS: "pyav", OURS_COLUMNS: "pyav"}
 Cost = dict[str, float]
 REFUSALS = (video_utils.FrameTimestampError, RuntimeError, IndexError)
-
-
-def scene(n: int, seed: int) -> Iterator[np.ndarray]:
-    """(480, 640, 3) uint8 pictures: a fixed texture, things that move across it, and noise."""
-    rng = np.random.default_rng(seed)
-    ground = np.kron(rng.integers(40, 200, (60, 80, 3)), np.ones((8, 8, 1))).astype(np.int16)
-    noise = rng.normal(0, 4, (4, HEIGHT, WIDTH, 3)).astype(np.int16)
-    for number in range(n):
-        picture = ground + noise[number % 4]
-        for thing in range(3):
-            row, column = 60 + 120 * thing, (number * (3 + 2 * thing) + 90 * thing) % (WIDTH - 80)
-            picture[row : row + 60, column : column + 80] = 40 + 70 * thing
-        yield picture.clip(0, 255).astype(np.uint8)
 
 
 def write_video(path: Path, codec: str, gop: int, n: int) -> Path:
