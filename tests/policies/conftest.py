@@ -17,6 +17,7 @@ from small_hierarchical import SMALL
 class Episodes:
     """What the policy reads of a dataset's metadata: two episodes of 40 and 60 frames."""
 
+    fps = 30
     episodes = {"dataset_from_index": [0, 40], "dataset_to_index": [40, 100]}  # noqa: RUF012
 
 

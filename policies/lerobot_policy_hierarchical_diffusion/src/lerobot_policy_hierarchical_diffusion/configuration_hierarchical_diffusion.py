@@ -11,6 +11,8 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 
+from lerobot_ext.pipelines.config import ExtraStepsField
+
 from .curriculum import Curriculum, CurriculumStage
 
 LAYER_NAMES = ("safety", "dynamics", "manipulation", "planning")
@@ -35,7 +37,7 @@ def _default_normalization() -> dict[str, NormalizationMode]:
 
 @PreTrainedConfig.register_subclass("hierarchical_diffusion")
 @dataclass
-class HierarchicalDiffusionConfig(PreTrainedConfig):
+class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     """Everything that decides what a hierarchical diffusion policy is, how it trains and how it infers.
 
     The defaults suit a small arm on a CPU: some 1.5 M parameters without cameras. Time offsets are in frames
@@ -100,6 +102,12 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             this quantile of the training data count as violations for the safety layer.
         limit_margin (`float`, *optional*, defaults to `0.05`): How far beyond the training data's range a
             joint or an action may go, as a share of the range.
+        filter_margin (`float`, *optional*, defaults to `1.5`): How much faster than usual a planned action
+            may change, as a factor of the `velocity_quantile` of the demonstrated changes, at least 1; 0 does
+            not bound changes. Actions always stay within the training data's range and `limit_margin`.
+        emergency_alpha (`float`, *optional*, defaults to `0.01`): Share of clean frames that the safety
+            layer may flag as emergencies, in which the robot holds its position. The threshold is taken from
+            held-out frames (`--dataset.eval_split`, `--eval_steps`); without any, or at 0, nothing holds.
         num_train_timesteps (`int`, *optional*, defaults to `100`): Noise levels in training.
         beta_schedule (`str`, *optional*, defaults to `"squaredcos_cap_v2"`): Noise schedule of diffusers'
             scheduler.
@@ -109,6 +117,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        fps (`float`, *optional*, defaults to `0.0`): Frames a second of the data; set from the dataset in
+            training. Real-time chunking tells by it how many frames lie between two plans.
         latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
             denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
             `num_inference_steps`.
@@ -163,6 +173,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     curriculum: list[CurriculumStage] = field(default_factory=list)
     velocity_quantile: float = 0.999
     limit_margin: float = 0.05
+    filter_margin: float = 1.5
+    emergency_alpha: float = 0.01
 
     # Diffusion and inference.
     num_train_timesteps: int = 100
@@ -170,6 +182,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    fps: float = 0.0
     latency_budget_ms: float | None = None
 
     # Optimisation.
@@ -187,7 +200,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
         self._require_at_least(1, "manipulation_depth", "planning_depth", "attention_heads", "denoiser_depth")
         self._require_at_least(2, "history_steps", "task_buckets")
         self._require_at_least(8, "safety_dim", "dynamics_dim", "condition_dim", "denoiser_dim")
-        self._require_share("layer_dropout", "task_dropout", "velocity_quantile")
+        self._require_share("layer_dropout", "task_dropout", "velocity_quantile", "emergency_alpha")
         self._require_choice("vision_backbone", ("small", "resnet18"))
         self._require_choice("denoiser", ("mlp", "unet"))
         self._require_choice("prediction_type", ("sample", "epsilon"))
@@ -315,6 +328,10 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             raise ValueError(
                 f"`draft_noise` ({self.draft_noise}) must lie in (0, 1]; use 1 to start from pure noise, and "
                 "`num_inference_steps=0` to execute the draft."
+            )
+        if self.filter_margin != 0 and not self.filter_margin >= 1:
+            raise ValueError(
+                f"`filter_margin` ({self.filter_margin}) must be 1 or more, or 0 for no bound on changes."
             )
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"`ema_decay` ({self.ema_decay}) must lie in [0, 1); 0 turns averaging off.")

@@ -27,7 +27,8 @@ from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
 from .layers.safety import SafetyLayer
-from .sampling import ddim_sample, make_scheduler
+from .safety_filter import SafetyFilter, hold_action
+from .sampling import Committed, ddim_sample, make_scheduler
 from .statistics import MotionStatistics, NormalizedLimits, feature_widths
 from .targets import masked_mean
 from .window import TimeWindow
@@ -73,6 +74,13 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
         self.motion = MotionStatistics(self.state_dim, config.velocity_quantile)
         self.limits = NormalizedLimits(config)
+        self.filter = SafetyFilter(
+            self.action_dim,
+            self.state_dim,
+            quantile=config.velocity_quantile,
+            margin=config.filter_margin,
+            alpha=config.emergency_alpha,
+        )
         self.cameras = (
             MultiCameraEncoder(
                 cameras,
@@ -188,8 +196,14 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     def losses(self, observation: Observation, frames: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Every loss of a batch, (B,) each: `diffusion` and one for each layer, unweighted."""
+        if self.training:
+            position = self.position(observation)
+            hold = hold_action(position, self.limits) if self.filter.positions else None
+            self.filter.observe(targets.actions, targets.actions_valid, hold)
         inputs = self.layer_inputs(observation, frames)
         outputs = self.run_layers(inputs, targets)
+        if not self.training:
+            self.filter.observe_held_out(outputs["safety"].info["score"])
         dropout = self.config.layer_dropout if self.training else 0.0
         mask = sample_nested_mask(len(frames), len(LAYER_NAMES), dropout, frames.device)
         if self.training and self.config.curriculum:
@@ -223,6 +237,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
         steps: int,
         enabled: frozenset[str],
         steps_in_time: Callable[[float, int], int] | None = None,
+        last_action: Tensor | None = None,
+        committed: Committed | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -235,9 +251,11 @@ class HierarchicalDiffusionNetwork(nn.Module):
             steps_in_time (`Callable`, *optional*): Asked before the denoising, with the ms gone and the
                 fewest steps possible, how many steps it is to be; without it, `steps`. With it times are
                 exact on an accelerator too.
+            last_action (`Tensor`, *optional*): (B, A) executed before this plan.
+            committed (`Committed`, *optional*): Actions of the plan before that this one goes on from.
 
         Returns:
-            `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A), clipped to the limits, and the run's
+            `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
                 information.
         """
         device = observation.state.device
@@ -263,19 +281,27 @@ class HierarchicalDiffusionNetwork(nn.Module):
             steps=steps,
             draft=draft,
             draft_noise=self.config.draft_noise,
+            committed=committed,
         )
-        chunk = torch.maximum(torch.minimum(sampled, self.limits.action_high), self.limits.action_low)
         watch.lap("denoise")
+        score = outputs["safety"].info["score"]
+        chunk, emergency = self.filter(sampled, score, self.limits, self.position(observation), last_action)
+        watch.lap("filter")
         return chunk, {
             "layers": {name: output.info for name, output in outputs.items()},
             "active_layers": [name for name in LAYER_NAMES if name in outputs],
-            "emergency_score": outputs["safety"].info["score"],
+            "emergency": emergency,
+            "emergency_score": score,
             "anomaly": outputs["dynamics"].info["anomaly"] if "dynamics" in outputs else None,
             "steps": steps,
             "started_from": "noise" if draft is None else "draft",
             "clipped": (chunk != sampled).sum(),
             "ms": watch.ms | {"total": watch.elapsed_ms()},
         }
+
+    def position(self, observation: Observation) -> Tensor:
+        """The newest state (B, S)."""
+        return observation.state[:, self.window.observation[-1]]
 
     def trained_layers(self) -> frozenset[str]:
         """Layers that a curriculum has let take part; all of them without one."""

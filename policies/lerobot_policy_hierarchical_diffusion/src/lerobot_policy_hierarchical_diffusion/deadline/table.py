@@ -41,7 +41,7 @@ class Costs:
         machine (`str`): Where they were measured, from `machine_name`.
         encode_ms (`float`): Observation, cameras and task text, once a plan.
         layers_ms (`tuple[float, ...]`): Each layer, in priority order.
-        condition_ms (`float`): Fusing the layers, and what is done once around the denoising.
+        condition_ms (`float`): Fusing the layers, and filtering the plan.
         step_ms (`float`): One denoising step.
     """
 
@@ -151,15 +151,17 @@ def from_samples(machine: str, samples: Sequence[Mapping[str, float]], layers: S
 
     Args:
         machine (`str`): From `machine_name`.
-        samples (`Sequence[Mapping[str, float]]`): Each plan's ms by part: `encode`, each layer, `condition`
-            and `step`.
+        samples (`Sequence[Mapping[str, float]]`): Each plan's ms by part: `encode`, each layer, `condition`,
+            `filter` and `step`.
         layers (`Sequence[str]`): The layers in priority order.
     """
 
     def p95(part: str) -> float:
-        return percentile([sample[part] for sample in samples if part in sample], 0.95)
+        return percentile([sample[part] for sample in samples], 0.95)
 
-    return Costs(machine, p95("encode"), tuple(p95(name) for name in layers), p95("condition"), p95("step"))
+    around = [sample["condition"] + sample["filter"] for sample in samples]
+    each = tuple(p95(name) for name in layers)
+    return Costs(machine, p95("encode"), each, percentile(around, 0.95), p95("step"))
 
 
 def _processor() -> str:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`LEROBOT_EXT_PIPELINES` around somebody's robot: stock `lerobot-record` and `-replay` as subprocesses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from step_files import step, write, write_hand
+from stock_cli import run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROBOT = ["--robot.type=toy_arm", "--robot.discover_packages_path=toy_arm"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
+    monkeypatch.setenv("TOY_ARM_LOG", str(tmp_path / "sent.jsonl"))
+    return tmp_path
+
+
+def test_recorded_in_one_space_and_replayed_in_the_motors(home, monkeypatch):
+    root, log = home / "data", home / "sent.jsonl"
+    monkeypatch.setenv("LEROBOT_EXT_PIPELINES", str(write_hand(home / "steps.json")))
+    done = run(
+        home,
+        "lerobot-record",
+        *ROBOT,
+        "--teleop.type=toy_teleoperator",
+        "--dataset.repo_id=me/toy",
+        f"--dataset.root={root}",
+        "--dataset.single_task=wave",
+        "--dataset.num_episodes=1",
+        "--dataset.episode_time_s=0.5",
+        "--dataset.reset_time_s=0",
+        "--dataset.fps=10",
+        "--dataset.video=false",
+        "--dataset.push_to_hub=false",
+        "--play_sounds=false",
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    info = json.loads((root / "meta" / "info.json").read_text())
+    assert info["features"]["action"]["names"] == ["hand.x.pos", "hand.y.pos"]
+    assert info["features"]["observation.images.eye"]["shape"] == [2, 3, 3]
+
+    log.unlink()
+    words = [
+        "--dataset.repo_id=me/toy",
+        f"--dataset.root={root}",
+        "--dataset.episode=0",
+        "--play_sounds=false",
+    ]
+    done = run(home, "lerobot-replay", *ROBOT, *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    sent = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(sent) == info["total_frames"]
+    assert all(one == {"arm.pos": 1.0, "claw.pos": 2.0} for one in sent)
+
+    log.unlink()
+    monkeypatch.setenv(
+        "LEROBOT_EXT_PIPELINES", str(write(home / "bad.json", robot_action=[step("Scale", scal=1)]))
+    )
+    done = run(home, "lerobot-replay", *ROBOT, *words)
+    assert done.returncode != 0
+    assert "did you mean 'scale'?" in done.stderr
+    assert not log.exists()
