@@ -44,6 +44,10 @@ _STATISTICS = {
 }
 
 
+_SHIFT, _SPREAD = 0.25, (0.5, 2.0)
+"""A mean that moves by more of the spread, or another spread, makes statistics those of something else."""
+
+
 @dataclass
 class ExtraSteps:
     """Steps for the two pipelines of a policy.
@@ -163,6 +167,72 @@ class ExtraSteps:
                     'put these steps behind the normaliser ("where": "after_normalizer"), or set the '
                     "feature's type to IDENTITY in `normalization_mapping`",
                 )
+
+
+def moved_values(extra: ExtraSteps, before: Features, modes: Mapping[Any, Any]) -> list[str]:
+    """Features that steps before the normaliser give another mean or spread, so that its statistics are off.
+
+    Told by made-up values; a picture that is cropped, turned or tinted a little is not meant.
+
+    Raises:
+        PipelineError: A step does not take made-up values of these features.
+    """
+    if PREPROCESSOR not in extra.entries or extra.where[PREPROCESSOR] not in ("start", "before_normalizer"):
+        return []
+    import torch
+
+    batch = _made_up(before)
+    with torch.random.fork_rng(devices=[]):  # a step may draw: the training draws what it would without
+        after = _behind(extra, batch)
+    by_name = {getattr(kind, "value", kind): NormalizationMode(mode) for kind, mode in modes.items()}
+    moved = []
+    for name, feature in before.items():
+        old, new = batch[name], after.get(name)
+        normalised = (
+            by_name.get(feature.type.value, NormalizationMode.IDENTITY) is not NormalizationMode.IDENTITY
+        )
+        if not normalised or not torch.is_tensor(new) or new.numel() == 0:
+            continue
+        shift, spread = float((new.float().mean() - old.mean()).abs()), float(old.std())
+        ratio = float(new.float().std()) / max(spread, 1e-9)
+        if shift > _SHIFT * spread or not _SPREAD[0] <= ratio <= _SPREAD[1]:
+            moved.append(name)
+    return moved
+
+
+def _made_up(features: Features) -> dict[str, Any]:
+    """A few observations with these features; pictures in [0, 1]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    draw = {True: torch.rand, False: torch.randn}
+    return {
+        name: draw[one.type is FeatureType.VISUAL](
+            64 if len(one.shape) < 2 else 2, *one.shape, generator=generator
+        )
+        for name, one in features.items()
+    }
+
+
+def _behind(extra: ExtraSteps, batch: Mapping[str, Any]) -> dict[str, Any]:
+    from lerobot.lerobot_types import TransitionKey
+    from lerobot.processor.converters import create_transition
+
+    from lerobot_ext.plugins import describe_error
+
+    transition = create_transition(observation=dict(batch), complementary_data={"task": [""]})
+    for index, step in enumerate(extra.steps[PREPROCESSOR]):
+        try:
+            transition = step(transition)
+        except Exception as error:  # the boundary to anybody's step
+            raise PipelineError(
+                f"{extra.entries[PREPROCESSOR].place(index)} fails on made-up values: "
+                f"{describe_error(error)}",
+                "it does not fit these features, or its code is wrong",
+            ) from error
+    for step in extra.steps[PREPROCESSOR]:
+        step.reset()
+    return dict(transition[TransitionKey.OBSERVATION])
 
 
 def index_of(place: str, key: str, names: Sequence[str]) -> int:

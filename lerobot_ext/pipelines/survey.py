@@ -24,7 +24,7 @@ from lerobot_ext.pipelines.file import (
     PipelineError,
     read_file,
 )
-from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of
+from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of, moved_values
 from lerobot_ext.pipelines.robot_side import RobotSide, Spaces, lost_in_rollout
 from lerobot_ext.pipelines.running import require_command
 
@@ -337,6 +337,12 @@ def _policy_side(found: Survey, subject: Subject) -> None:
             if key in extra.entries:
                 index_of(extra.where[key], key, present)
         extra.check_statistics(inputs, after, config.normalization_mapping, subject.stats)
+        if found.is_sound:
+            for name in moved_values(extra, inputs, config.normalization_mapping):
+                what = f"the steps change what the values of {name} are, before the normaliser"
+                found.findings.append(
+                    Finding("note", what, 'its statistics are off: "where": "after_normalizer"')
+                )
 
 
 def _about_one_batch(found: Survey, after: Features) -> Iterator[Finding]:

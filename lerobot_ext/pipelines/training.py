@@ -23,7 +23,7 @@ from lerobot_ext.patches import Patch
 from lerobot_ext.pipelines.build import same_step, step_name
 from lerobot_ext.pipelines.file import POLICY_SIDE, PREPROCESSOR, PipelineError
 from lerobot_ext.pipelines.hook import POLICY_VARIABLE as VARIABLE
-from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of
+from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of, moved_values
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,26 @@ def _make_pre_post_processors(*words: Any, **named: Any) -> tuple[Any, Any]:
     extra.check_statistics(
         dict(_before), config.input_features, config.normalization_mapping, named.get("dataset_stats")
     )
+    for name in _moved(extra, config):
+        logger.warning(
+            "lerobot_ext: steps of %s change what the values of %s are, before the normaliser, and its "
+            'statistics are of the values before. Put them behind it ("where": "after_normalizer"), or set '
+            "the type of %s to IDENTITY in normalization_mapping.",
+            extra.path,
+            name,
+            name,
+        )
     insert(extra, pipelines)
     return pipelines
+
+
+def _moved(extra: ExtraSteps, config: Any) -> list[str]:
+    """Features whose statistics are off; none where a step cannot be tried out of its context."""
+    try:
+        return moved_values(extra, dict(_before), config.normalization_mapping)
+    except PipelineError as error:
+        logger.info("lerobot_ext: whether statistics still fit is not known: %s", error)
+        return []
 
 
 def insert(extra: ExtraSteps, pipelines: tuple[Any, Any]) -> None:

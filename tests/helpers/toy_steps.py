@@ -240,3 +240,51 @@ class Lie(SameFeatures, ObservationProcessorStep):
 
     def observation(self, observation):
         return {name: ObserveHand._halved(value) for name, value in observation.items()}
+
+
+TURNS = ".turns.pos"
+
+
+@dataclass
+class ToTurns(RobotActionProcessorStep):
+    """Every joint in turns, under a name of its own: the space of a dataset that is not the motors'."""
+
+    def action(self, action):
+        return {self._there(name): value / 360 for name, value in action.items()}
+
+    @staticmethod
+    def _there(name):
+        return name.removesuffix(".pos") + TURNS
+
+    def transform_features(self, features):
+        return {**features, ACTION: dict.fromkeys(map(self._there, features[ACTION]), float)}
+
+
+@dataclass
+class FromTurns(RobotActionProcessorStep):
+    """The way back from `ToTurns`."""
+
+    def action(self, action):
+        return {self._back(name): value * 360 for name, value in action.items()}
+
+    @staticmethod
+    def _back(name):
+        return name.removesuffix(TURNS) + ".pos"
+
+    def transform_features(self, features):
+        return {**features, ACTION: dict.fromkeys(map(self._back, features[ACTION]), float)}
+
+
+@dataclass
+class HalvePictures(ObservationProcessorStep):
+    """Every second row and column of a robot's pictures."""
+
+    def observation(self, observation):
+        return {name: ObserveHand._halved(value) for name, value in observation.items()}
+
+    def transform_features(self, features):
+        observation = {
+            name: (one[0] // 2, one[1] // 2, one[2]) if isinstance(one, tuple) else one
+            for name, one in features[OBSERVATION].items()
+        }
+        return {**features, OBSERVATION: observation}

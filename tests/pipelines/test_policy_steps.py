@@ -150,6 +150,15 @@ def test_a_wider_state_goes_behind_the_normaliser(script, meta, tmp_path, monkey
     assert batch["observation.state"].shape == (2, 4)
 
 
+def test_values_that_leave_their_statistics_are_told(script, meta, tmp_path, monkeypatch, caplog):
+    file = write(tmp_path / "p.json", policy_preprocessor=[step("ShrinkPictures"), step("Offset")])
+    monkeypatch.setenv(training.VARIABLE, str(file))
+    build(script, meta)
+    told = [one.getMessage() for one in caplog.records if "before the normaliser" in one.getMessage()]
+    assert len(told) == 1
+    assert "the values of observation.state are" in told[0]
+
+
 def test_hooks_of_the_hub_see_the_steps(meta, tmp_path, monkeypatch):
     from lerobot_ext.hub import train_hooks
 
