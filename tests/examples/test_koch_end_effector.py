@@ -90,10 +90,18 @@ def test_a_suffix_lets_the_robot_itself_speak_of_poses_in_rollout(tmp_path, capl
         assert bool([r for r in caplog.records if "leaves out" in r.message]) is warned
 
 
-def test_every_step_that_the_document_names_is_registered():
+def test_every_step_that_the_documents_name_is_registered_and_none_is_left_out():
     from lerobot.processor import ProcessorStepRegistry
 
+    registered = set(ProcessorStepRegistry.list())
     text = (ROOT / "docs" / "end_effector.md").read_text(encoding="utf-8")
     named = set(re.findall(r"lerobot_ext_[a-z_]+", text))
     assert named
-    assert named <= set(ProcessorStepRegistry.list())
+    assert named <= registered
+    readme = (ROOT / "processors" / "lerobot_robot_processors" / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"## Motion\n(.*?)(?=\n## |\Z)", readme, re.DOTALL)
+    assert section
+    listed = {f"lerobot_ext_{name}" for name in re.findall(r"^\| `([a-z_]+)`", section[1], re.MULTILINE)}
+    modules = {ProcessorStepRegistry.get(name).__module__ for name in listed}
+    ours = {name for name in registered if ProcessorStepRegistry.get(name).__module__ in modules}
+    assert listed == ours
