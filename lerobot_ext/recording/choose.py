@@ -48,7 +48,7 @@ def shortfall(pace: "Pace") -> str:
     """Why a candidate that was fed like this does not hold; empty when it does."""
     if pace.dropped:
         return f"{pace.dropped} frames dropped"
-    if pace.late > _LATE_SHARE * pace.ticks:
+    if pace.late > max(1, _LATE_SHARE * pace.ticks):
         return f"{pace.late} of {pace.ticks} late"
     if pace.kept_up < _KEPT_UP:
         return f"falls behind ({pace.kept_up:.0%})"
