@@ -143,16 +143,20 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     def layer_inputs(self, observation: Observation, frames: Tensor) -> LayerInputs:
         """Encode cameras and task once, and cut the window into what the layers look at."""
-        encoded = self.vision(observation.images) if self.vision is not None else None
         hide = None
         if self.training and self.config.task_dropout:
             hide = (torch.rand(len(frames)) < self.config.task_dropout).tolist()
+        return self.encoded(observation, frames, self.task(observation.tasks, hide))
+
+    def encoded(self, observation: Observation, frames: Tensor, task: Tensor) -> LayerInputs:
+        """The same with a task (B, D) that is embedded already."""
+        encoded = self.vision(observation.images) if self.vision is not None else None
         window = self.window
         return LayerInputs(
             observation=frames[:, window.observation],
             history=frames[:, window.history, : self.state_dim],
             memory=frames[:, window.memory],
-            task=self.task(observation.tasks, hide),
+            task=task,
             image_tokens=None if encoded is None else encoded.tokens,
             image_pooled=None if encoded is None else encoded.pooled,
         )

@@ -88,6 +88,25 @@ def refinement_timesteps(scheduler: DDIMScheduler, steps: int, start: float) -> 
     return timesteps
 
 
+@dataclass(frozen=True)
+class Chain:
+    """The steps of a sampling, which depend on no data.
+
+    Args:
+        scheduler (`DDIMScheduler`): Set up for these steps, and not to be set up for others.
+        timesteps (`tuple[int, ...]`): Descending.
+    """
+
+    scheduler: DDIMScheduler
+    timesteps: tuple[int, ...]
+
+
+def make_chain(scheduler: DDIMScheduler, steps: int, start: float) -> Chain:
+    """Prepare `steps` DDIM steps over the lowest `start` share of the noise levels."""
+    own = copy(scheduler)  # its step size is state; two samplers must not share it
+    return Chain(own, tuple(refinement_timesteps(own, steps, start).tolist()))
+
+
 @torch.no_grad()
 def ddim_sample(
     scheduler: DDIMScheduler,
@@ -98,6 +117,7 @@ def ddim_sample(
     draft: Tensor | None = None,
     draft_noise: float = 1.0,
     committed: Committed | None = None,
+    chain: Chain | None = None,
 ) -> Tensor:
     """Sample a chunk.
 
@@ -110,6 +130,7 @@ def ddim_sample(
         draft (`Tensor`, *optional*): (B, H, A) chunk to refine; without one, sampling starts from pure noise.
         draft_noise (`float`, *optional*, defaults to `1.0`): Share of the noise levels put on the draft.
         committed (`Committed`, *optional*): Actions of the chunk before that this one must go on from.
+        chain (`Chain`, *optional*): From `make_chain` for the same arguments, to spare its making.
 
     Returns:
         `Tensor`: (B, H, A).
@@ -124,18 +145,18 @@ def ddim_sample(
                 "Switch it on or take at least 1 step."
             )
         return draft if committed is None else committed.mixed_into(draft)
-    chain = copy(scheduler)  # its step size is state; two samplers must not share it
     start = 1.0 if draft is None else draft_noise
-    timesteps = refinement_timesteps(chain, steps, start)
+    chain = chain or make_chain(scheduler, steps, start)
     if draft is None or start >= 1.0:
         sample = noise
     else:
-        sample = chain.add_noise(draft, noise, timesteps[:1].to(noise.device))
-    for timestep in timesteps.tolist():
+        first = torch.full((1,), chain.timesteps[0], device=noise.device, dtype=torch.long)
+        sample = chain.scheduler.add_noise(draft, noise, first)
+    for timestep in chain.timesteps:
         predicted = denoise(
             sample, torch.full((len(sample),), timestep, device=sample.device, dtype=torch.long)
         )
         if committed is not None:
-            predicted = _with_committed(chain, predicted, timestep, sample, committed)
-        sample = chain.step(predicted, timestep, sample).prev_sample
+            predicted = _with_committed(chain.scheduler, predicted, timestep, sample, committed)
+        sample = chain.scheduler.step(predicted, timestep, sample).prev_sample
     return sample

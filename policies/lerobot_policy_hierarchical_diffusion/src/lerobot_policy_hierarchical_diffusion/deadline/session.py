@@ -55,7 +55,7 @@ def measure(args: Namespace) -> Measured:
     Raises:
         CommandError: There is no such checkpoint or dataset, or it is another policy's.
     """
-    policy = _load(args.path, args.device)
+    policy = load_policy(args.path, args.device)
     network = policy.average if policy.average is not None else policy.network
     observation = policy.observation_from_batch(_empty_observation(policy))
     with progress() as bar:
@@ -74,7 +74,12 @@ def measure(args: Namespace) -> Measured:
     return Measured(table, errors, args.repeats, path)
 
 
-def _load(path: str, device: str | None) -> HierarchicalDiffusionPolicy:
+def load_policy(path: str, device: str | None) -> HierarchicalDiffusionPolicy:
+    """A checkpoint, ready to plan.
+
+    Raises:
+        CommandError: It is none, or another policy's.
+    """
     if not (Path(path) / "config.json").is_file():
         raise CommandError(
             f"{path} is no checkpoint: it has no config.json", "name its pretrained_model folder"
