@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 _CHECKPOINT = "--policy.path"
+_TRAINING = "--config_path"
 _TIMEOUT_S = 5.0
 
 # Options of the stock command lines whose value names a part of ours, and the plugin that brings it.
@@ -46,10 +47,13 @@ def hint(argv: Sequence[str] | None = None) -> None:
             )
     for option, value in _options(words):
         if option == _CHECKPOINT and value:
-            _hint_of_checkpoint(value)
+            _hint_of_checkpoint(value, option)
+        elif option == _TRAINING and Path(value).is_file():
+            # A training that goes on: its checkpoint is the folder that the file is in.
+            _hint_of_checkpoint(str(Path(value).parent), option)
 
 
-def _hint_of_checkpoint(name: str) -> None:
+def _hint_of_checkpoint(name: str, option: str = _CHECKPOINT) -> None:
     """Log what the checkpoint in a folder or a repository needs and is not installed.
 
     A checkpoint that does not say, or cannot be read, is left to LeRobot's own errors.
@@ -69,7 +73,7 @@ def _hint_of_checkpoint(name: str) -> None:
     if missing:
         logger.error(
             "lerobot_ext: %s=%s (policy %s) needs %s, not installed here. Remedy: `%s`",
-            _CHECKPOINT,
+            option,
             name,
             needs.policy,
             ", ".join(f"{package.name} {package.version}" for package in missing),

@@ -150,6 +150,53 @@ class PatchContract(Contract):
             broken(f"the rows drawn are {drawn}")
 
     @rule(
+        remedy="see who makes a robot's pipelines, and where loops start; adapt pipelines/defaults, episodes"
+    )
+    def test_robot_side_pipelines_come_from_a_file(self) -> None:
+        """The stock commands get the pipelines of a file, and their loops say where an episode starts."""
+        from lerobot.processor import factory
+        from lerobot.scripts import lerobot_record, lerobot_replay, lerobot_teleoperate
+
+        from lerobot_ext.pipelines import defaults, episodes
+        from lerobot_ext.pipelines.running import GuardedPipeline
+
+        self._lift_window()
+        file = self.new_folder() / "steps.json"
+        step = {"class": "lerobot.processor.pipeline.IdentityProcessorStep"}
+        file.write_text(json.dumps({"robot_action": {"steps": [step]}}), encoding="utf-8")
+        self.at_end(episodes.uninstall)
+        self.at_end(defaults.uninstall)
+        if not defaults.install(str(file)):
+            broken("it does not install")
+        made = [*factory.make_default_processors(), lerobot_replay.make_default_robot_action_processor()]
+        if not all(isinstance(one, GuardedPipeline) for one in made):
+            broken("a stock command gets LeRobot's own pipeline")
+        loops = (lerobot_record.record_loop, lerobot_teleoperate.teleop_loop)
+        if not all(hasattr(one, "__wrapped__") for one in loops) or not episodes.is_told():
+            broken("the start of an episode is not told")
+
+    @rule(remedy="see what became of `lerobot.policies.factory.make_policy`; adapt pipelines/training")
+    def test_policies_are_trained_with_extra_steps(self) -> None:
+        """A new policy is built for features that can be changed before, and its pipelines can be had."""
+        import inspect
+
+        from lerobot.policies import factory
+        from lerobot.scripts import lerobot_train
+
+        from lerobot_ext.pipelines import training
+
+        self._lift_window()
+        if "dataset_to_policy_features" not in factory.make_policy.__code__.co_names:
+            broken("make_policy takes the dataset's features from elsewhere")
+        if {"policy_cfg", "pretrained_path"} - set(
+            inspect.signature(factory.make_pre_post_processors).parameters
+        ):
+            broken("make_pre_post_processors has other parameters")
+        self.at_end(training.uninstall)
+        if not training.install(lerobot_train):
+            broken("it does not install")
+
+    @rule(
         remedy="see what became of `lerobot.datasets` and draccus' registries; adapt overrides.replace_choice"
     )
     def test_registered_names_can_be_replaced(self) -> None:

@@ -23,7 +23,7 @@ from lerobot_ext.hub.providers import Package, find_packages
 from lerobot_ext.hub.requirements import FILE_NAME, Requirements, read_requirements
 from lerobot_ext.pipelines.build import entry_of, step_name
 from lerobot_ext.pipelines.file import POLICY_SIDE, PREPROCESSOR, PipelineError
-from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of
+from lerobot_ext.pipelines.insertion import ExtraSteps, check_names
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Addition:
 
     Args:
         checkpoint (`str`): Where the result is.
-        placed (`dict`): By pipeline, the index of the first new step and the names of all.
+        placed (`dict`): By pipeline, the places of the new steps and their names.
         inputs (`dict`): Inputs of the policy whose shape changed: the old and the new one.
         renamed (`dict`): State files with a new name, by their old one.
         packages (`list[str]`): What is needed now and was not before.
@@ -116,12 +116,14 @@ def _insert(work: Path, extra: ExtraSteps, done: Addition) -> None:
         check_names(key, names)
         if key not in extra.entries:
             continue
-        index = index_of(extra.where[key], key, names)
         steps = extra.steps[key]
+        places = [place + offset for offset, place in enumerate(extra.positions(key, names))]
         new = [entry_of(step) for step in steps]
-        entries = [*saved["steps"][:index], *new, *saved["steps"][index:]]
+        entries = list(saved["steps"])
+        for place, entry in zip(places, new, strict=True):
+            entries.insert(place, entry)
         done.renamed |= _rename_states(work, key, entries)
-        for place, (entry, step) in enumerate(zip(new, steps, strict=True), start=index):
+        for place, entry, step in zip(places, new, steps, strict=True):
             state = step.state_dict()
             if state:
                 entry["state_file"] = _state_name(key, place, entry)
@@ -130,7 +132,7 @@ def _insert(work: Path, extra: ExtraSteps, done: Addition) -> None:
                 )
         with replacing(path) as file:
             file.write_text(json.dumps({**saved, "steps": entries}, indent=2), encoding="utf-8")
-        done.placed[key] = {"index": index, "steps": [step_name(step) for step in steps]}
+        done.placed[key] = {"places": places, "steps": [step_name(step) for step in steps]}
 
 
 def _rename_states(work: Path, key: str, entries: list[dict[str, Any]]) -> dict[str, str]:

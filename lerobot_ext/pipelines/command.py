@@ -146,8 +146,8 @@ def _print_pipelines(out: Any, found: "Survey", totals: "dict[str, StepReport]")
     timed = bool(totals)
     for pipeline in found.pipelines:
         rows = []
-        for index, step in enumerate(pipeline.steps):
-            row = [index, step.name, _config(step.config)]
+        for index, (step, made) in enumerate(zip(pipeline.steps, pipeline.made, strict=True)):
+            row = [index, step.name, _config(step.config, made)]
             row += [_microseconds(step)] if timed else [_features(step.before), _behind(step)]
             rows.append(row)
         if pipeline.key in totals:
@@ -167,17 +167,24 @@ def _print_findings(out: Any, found: "Survey") -> None:
         )
 
 
-def _config(config: dict[str, Any]) -> str:
-    text = ", ".join(f"{name}={value}" for name, value in config.items())
+def _config(config: dict[str, Any], step: Any) -> str:
+    """What of a configuration is not as by default."""
+    from dataclasses import MISSING, fields, is_dataclass
+
+    usual = {}
+    for one in fields(step) if is_dataclass(step) else ():
+        usual[one.name] = one.default_factory() if one.default_factory is not MISSING else one.default
+    text = ", ".join(f"{n}={v}" for n, v in config.items() if n not in usual or usual[n] != v)
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def _features(features: dict[str, str]) -> str:
-    """Names with their shapes, numbers together."""
+    """Names with their shapes, those of one kind together."""
     shown: dict[str, list[str]] = {}
     for name, what in features.items():
-        shown.setdefault(what, []).append(name)
-    return "\n".join(f"{', '.join(names)}: {what}" for what, names in shown.items()) or "-"
+        side = "action " if name.startswith("action ") else ""
+        shown.setdefault(f"{side}{what}", []).append(name.removeprefix("action "))
+    return "\n".join(f"{what}: {', '.join(names)}" for what, names in shown.items()) or "-"
 
 
 def _behind(step: "StepReport") -> str:
@@ -238,7 +245,9 @@ def _add(args: Namespace) -> int:
         return 0
     out = console()
     for key, placed in done.placed.items():
-        out.print(f"{key}: {', '.join(placed['steps'])} at place {placed['index']}", markup=False)
+        out.print(
+            f"{key}: {', '.join(placed['steps'])} at {', '.join(map(str, placed['places']))}", markup=False
+        )
     for name, shapes in done.inputs.items():
         out.print(f"{name}: {shapes['before']} becomes {shapes['after']} for the policy", markup=False)
     if done.packages:

@@ -65,6 +65,11 @@ def uninstall() -> None:
     _patches.clear()
 
 
+def is_told() -> bool:
+    """Whether every stock loop of this process tells where an episode starts."""
+    return bool(_patches) and all(patch.installed for patch in _patches.values())
+
+
 def _before(owner: ModuleType | type, name: str) -> None:
     """Announce an episode before a function of LeRobot's."""
     if (owner, name) in _patches:

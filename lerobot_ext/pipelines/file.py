@@ -23,7 +23,7 @@ ROBOT_SIDE = (TELEOP_ACTION, ROBOT_ACTION, ROBOT_OBSERVATION)
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor", "policy_postprocessor"
 POLICY_SIDE = (PREPROCESSOR, POSTPROCESSOR)
 
-_ENTRY_FIELDS = ("registry_name", "class", "config", "state_file")
+_ENTRY_FIELDS = ("registry_name", "class", "config", "state_file", "where")
 
 
 class PipelineError(ValueError):
@@ -49,12 +49,14 @@ class StepEntry:
         registered (`bool`): Whether `name` is a registry name.
         config (`Mapping[str, Any]`): Arguments of its constructor.
         state_file (`str`): File of its tensors beside the JSON; empty for none.
+        where (`str`): Of a policy's: where it belongs, if elsewhere than the others; see `insertion.py`.
     """
 
     name: str
     registered: bool
     config: Mapping[str, Any] = field(default_factory=dict)
     state_file: str = ""
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,17 @@ def _pipeline(path: Path, key: str, raw: Any) -> PipelineEntry:
                 f"{where} has a field {name!r}", _did_you_mean(name, ("name", "steps", "where"))
             )
     steps = [_step(f"{where}, step {index}", entry) for index, entry in enumerate(raw["steps"])]
+    place = _where(where, raw)
+    if key in ROBOT_SIDE and (place or any(step.where for step in steps)):
+        raise PipelineError(f"{where} has `where`", "only the steps of a policy have places: leave it out")
+    return PipelineEntry(key, str(raw.get("name") or key or path.stem), steps, path, place)
+
+
+def _where(where: str, raw: dict[str, Any]) -> str:
     place = raw.get("where", "")
     if not isinstance(place, (str, int)) or isinstance(place, bool):
         raise PipelineError(f"{where} has `where` {place!r}", "name a place, or the index of a step")
-    return PipelineEntry(key, str(raw.get("name") or key or path.stem), steps, path, str(place))
+    return str(place)
 
 
 def _step(where: str, raw: Any) -> StepEntry:
@@ -158,7 +167,7 @@ def _step(where: str, raw: Any) -> StepEntry:
         raise PipelineError(f"{where} has `config` {config!r}", "an object is needed")
     if not isinstance(state, str) or Path(state).name != state:
         raise PipelineError(f"{where} has `state_file` {state!r}", "name a file beside this one")
-    return StepEntry(name, bool(registry_name), config, state)
+    return StepEntry(name, bool(registry_name), config, state, _where(where, raw))
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -44,6 +44,7 @@ _STATISTICS = {
 }
 
 
+_NORMALISED = ("start", "before_normalizer")
 _SHIFT, _SPREAD = 0.25, (0.5, 2.0)
 """A mean that moves by more of the spread, or another spread, makes statistics those of something else."""
 
@@ -54,7 +55,7 @@ class ExtraSteps:
 
     Args:
         entries (`dict[str, PipelineEntry]`): What the files say, by pipeline.
-        where (`dict[str, str]`): The place in each pipeline.
+        where (`dict[str, str]`): The place in each pipeline of the steps that name none.
         steps (`dict[str, list]`): The steps themselves.
         path (`Path`): The file, for messages.
     """
@@ -133,14 +134,41 @@ class ExtraSteps:
                 "(docs/pipelines.md)",
             )
 
+    def positions(self, key: str, names: Sequence[str]) -> list[int]:
+        """Where in a policy's pipeline the steps go, each before the step that is there now.
+
+        Args:
+            key (`str`): Which pipeline it is.
+            names (`Sequence[str]`): The registry names of its steps.
+
+        Raises:
+            PipelineError: There is no such place, or the steps do not stand in the order in which they run.
+        """
+        entry = self.entries[key]
+        found = [index_of(step.where or self.where[key], key, names) for step in entry.steps]
+        for index in range(1, len(found)):
+            if found[index] < found[index - 1]:
+                raise PipelineError(
+                    f"{entry.place(index)} has a place before that of the step above it",
+                    "put the steps into the order in which they run",
+                )
+        return found
+
+    def before_normalizer(self) -> list[Any]:
+        """The steps of the preprocessor whose results are normalised."""
+        if PREPROCESSOR not in self.entries:
+            return []
+        pairs = zip(self.entries[PREPROCESSOR].steps, self.steps[PREPROCESSOR], strict=True)
+        return [made for step, made in pairs if (step.where or self.where[PREPROCESSOR]) in _NORMALISED]
+
     def check_statistics(
-        self, before: Features, after: Features, modes: Mapping[Any, Any], stats: Mapping[str, Any] | None
+        self, inputs: Features, outputs: Features, modes: Mapping[Any, Any], stats: Mapping[str, Any] | None
     ) -> None:
         """Make sure that what is normalised behind these steps has statistics of its shape.
 
         Args:
-            before (`dict`): The dataset's features.
-            after (`dict`): The same behind the steps.
+            inputs (`dict`): The dataset's features without the action.
+            outputs (`dict`): The action.
             modes (`Mapping`): The policy's `normalization_mapping`.
             stats (`Mapping`, *optional*): The dataset's; `None` passes.
 
@@ -148,21 +176,23 @@ class ExtraSteps:
             PipelineError: A feature that the steps made has none, or of another shape: LeRobot would leave it
                 unnormalised without a word.
         """
-        entry = self.entries.get(PREPROCESSOR)
-        if entry is None or stats is None or self.where[PREPROCESSOR] not in ("start", "before_normalizer"):
+        steps = self.before_normalizer()
+        if not steps or stats is None:
             return
+        place = self.entries[PREPROCESSOR].place()
+        _, after = features_after(steps, outputs, inputs, place=place)
         by_name = {getattr(kind, "value", kind): mode for kind, mode in modes.items()}
         for name, feature in after.items():
             mode = by_name.get(feature.type.value, NormalizationMode.IDENTITY)
             key = _STATISTICS.get(NormalizationMode(mode))
-            if key is None or (name in before and tuple(before[name].shape) == tuple(feature.shape)):
+            if key is None or (name in inputs and tuple(inputs[name].shape) == tuple(feature.shape)):
                 continue
             value = (stats.get(name) or {}).get(key)
             shape = tuple(getattr(value, "shape", ()))
             fits = shape[:1] == tuple(feature.shape)[:1] and all(one == 1 for one in shape[1:])
             if value is None or not fits:
                 raise PipelineError(
-                    f"{entry.place()} gives {name} of shape {tuple(feature.shape)}, and the dataset has "
+                    f"{place} gives {name} of shape {tuple(feature.shape)}, and the dataset has "
                     + (f"statistics of {shape}" if value is not None else "no statistics of it"),
                     'put these steps behind the normaliser ("where": "after_normalizer"), or set the '
                     "feature's type to IDENTITY in `normalization_mapping`",
@@ -177,13 +207,14 @@ def moved_values(extra: ExtraSteps, before: Features, modes: Mapping[Any, Any]) 
     Raises:
         PipelineError: A step does not take made-up values of these features.
     """
-    if PREPROCESSOR not in extra.entries or extra.where[PREPROCESSOR] not in ("start", "before_normalizer"):
+    steps = extra.before_normalizer()
+    if not steps:
         return []
     import torch
 
     batch = _made_up(before)
     with torch.random.fork_rng(devices=[]):  # a step may draw: the training draws what it would without
-        after = _behind(extra, batch)
+        after = _behind(steps, batch, extra.entries[PREPROCESSOR].place())
     by_name = {getattr(kind, "value", kind): NormalizationMode(mode) for kind, mode in modes.items()}
     moved = []
     for name, feature in before.items():
@@ -214,23 +245,22 @@ def _made_up(features: Features) -> dict[str, Any]:
     }
 
 
-def _behind(extra: ExtraSteps, batch: Mapping[str, Any]) -> dict[str, Any]:
+def _behind(steps: Sequence[Any], batch: Mapping[str, Any], place: str) -> dict[str, Any]:
     from lerobot.lerobot_types import TransitionKey
     from lerobot.processor.converters import create_transition
 
     from lerobot_ext.plugins import describe_error
 
     transition = create_transition(observation=dict(batch), complementary_data={"task": [""]})
-    for index, step in enumerate(extra.steps[PREPROCESSOR]):
+    for step in steps:
         try:
             transition = step(transition)
         except Exception as error:  # the boundary to anybody's step
             raise PipelineError(
-                f"{extra.entries[PREPROCESSOR].place(index)} fails on made-up values: "
-                f"{describe_error(error)}",
+                f"{place}, {step_name(step)} fails on made-up values: {describe_error(error)}",
                 "it does not fit these features, or its code is wrong",
             ) from error
-    for step in extra.steps[PREPROCESSOR]:
+    for step in steps:
         step.reset()
     return dict(transition[TransitionKey.OBSERVATION])
 

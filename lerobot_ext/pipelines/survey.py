@@ -24,7 +24,7 @@ from lerobot_ext.pipelines.file import (
     PipelineError,
     read_file,
 )
-from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of, moved_values
+from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, moved_values
 from lerobot_ext.pipelines.robot_side import RobotSide, Spaces, lost_in_rollout
 from lerobot_ext.pipelines.running import require_command
 
@@ -335,8 +335,8 @@ def _policy_side(found: Survey, subject: Subject) -> None:
         for key, present in names.items():
             check_names(key, present)
             if key in extra.entries:
-                index_of(extra.where[key], key, present)
-        extra.check_statistics(inputs, after, config.normalization_mapping, subject.stats)
+                extra.positions(key, present)
+        extra.check_statistics(inputs, outputs, config.normalization_mapping, subject.stats)
         if found.is_sound:
             for name in moved_values(extra, inputs, config.normalization_mapping):
                 what = f"the steps change what the values of {name} are, before the normaliser"

@@ -23,7 +23,7 @@ from lerobot_ext.patches import Patch
 from lerobot_ext.pipelines.build import same_step, step_name
 from lerobot_ext.pipelines.file import POLICY_SIDE, PREPROCESSOR, PipelineError
 from lerobot_ext.pipelines.hook import POLICY_VARIABLE as VARIABLE
-from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, index_of, moved_values
+from lerobot_ext.pipelines.insertion import ExtraSteps, check_names, moved_values
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _make_pre_post_processors(*words: Any, **named: Any) -> tuple[Any, Any]:
         return pipelines
     extra = ExtraSteps.load(path)
     extra.check_statistics(
-        dict(_before), config.input_features, config.normalization_mapping, named.get("dataset_stats")
+        dict(_before), config.output_features, config.normalization_mapping, named.get("dataset_stats")
     )
     for name in _moved(extra, config):
         logger.warning(
@@ -152,16 +152,20 @@ def insert(extra: ExtraSteps, pipelines: tuple[Any, Any]) -> None:
     for key, pipeline in zip(POLICY_SIDE, pipelines, strict=True):
         names = [step_name(step) for step in pipeline.steps]
         check_names(key, names)
-        if key in extra.entries:
-            index = index_of(extra.where[key], key, names)
-            pipeline.steps = [*pipeline.steps[:index], *extra.steps[key], *pipeline.steps[index:]]
-            logger.info(
-                "lerobot_ext: %s has %s at place %d, from %s",
-                key,
-                ", ".join(step_name(step) for step in extra.steps[key]),
-                index,
-                extra.path,
-            )
+        if key not in extra.entries:
+            continue
+        places = extra.positions(key, names)
+        steps = list(pipeline.steps)
+        for offset, (place, step) in enumerate(zip(places, extra.steps[key], strict=True)):
+            steps.insert(place + offset, step)
+        pipeline.steps = steps
+        logger.info(
+            "lerobot_ext: %s has %s at %s, from %s",
+            key,
+            ", ".join(step_name(step) for step in extra.steps[key]),
+            ", ".join(str(place + offset) for offset, place in enumerate(places)),
+            extra.path,
+        )
 
 
 def _require_there(config: Any, path: str, pipelines: tuple[Any, Any], source: str) -> None:
@@ -180,8 +184,6 @@ def _require_there(config: Any, path: str, pipelines: tuple[Any, Any], source: s
 
 
 def _contains(steps: Any, wanted: list[Any]) -> bool:
-    """Whether some steps, configured alike, follow each other among others."""
-    return any(
-        all(same_step(one, other) for one, other in zip(steps[start:], wanted, strict=False))
-        for start in range(len(steps) - len(wanted) + 1)
-    )
+    """Whether some steps, configured alike, are among others in this order."""
+    rest = iter(steps)
+    return all(any(same_step(one, other) for other in rest) for one in wanted)

@@ -125,7 +125,7 @@ def test_trained_with_steps_a_policy_runs_with_them_anywhere(tmp_path, dataset, 
     said = run(
         "lerobot-train", *words, *TRAIN, *more, *dataset, f"--output_dir={tmp_path / 'run'}", **variable
     )
-    assert "ShrinkPictures, Offset at place" in said
+    assert "policy_preprocessor has ShrinkPictures, Offset at" in said
 
     saved = tmp_path / "run" / "checkpoints" / "last" / "pretrained_model"
     config = json.loads((saved / "config.json").read_text())

@@ -52,6 +52,20 @@ def another_sampler(monkeypatch):
     monkeypatch.delattr(lerobot_train, "EpisodeAwareSampler")
 
 
+def another_maker_of_pipelines(monkeypatch):
+    from lerobot.processor.factory import make_default_robot_action_processor
+    from lerobot.scripts import lerobot_replay
+
+    own = lambda: make_default_robot_action_processor()  # noqa: E731
+    monkeypatch.setattr(lerobot_replay, "make_default_robot_action_processor", own)
+
+
+def other_features(monkeypatch):
+    from lerobot.policies import factory as policies
+
+    monkeypatch.setattr(policies, "make_policy", lambda cfg, ds_meta=None: None)
+
+
 def a_copied_registry(monkeypatch):
     known = RobotConfig.get_known_choices
     monkeypatch.setattr(RobotConfig, "get_known_choices", classmethod(lambda cls: dict(known())))
@@ -74,6 +88,8 @@ def test_all_changes_work_with_the_lerobot_of_our_window():
         (unsorted_columns, "columns-in-memory-equal-the-stock-reader"),
         (other_parameters, "cameras-have-windows-of-their-own"),
         (another_sampler, "datasets-can-be-mixed"),
+        (another_maker_of_pipelines, "robot-side-pipelines-come-from-a-file"),
+        (other_features, "policies-are-trained-with-extra-steps"),
         (a_copied_registry, "registered-names-can-be-replaced"),
         (another_hub_client, "hub-requests-can-be-rerouted"),
     ],

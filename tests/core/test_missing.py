@@ -70,6 +70,16 @@ def test_a_copied_checkpoint_says_what_it_needs(tmp_path, caplog):
     assert said.endswith("Remedy: `pip install lerobot_policy_not_here==1.2`")
 
 
+def test_a_training_that_goes_on_says_what_its_checkpoint_needs(tmp_path, caplog):
+    (tmp_path / "train_config.json").write_text("{}")
+    (tmp_path / "lerobot_ext.json").write_text(json.dumps(NEEDS))
+    missing.hint([f"--config_path={tmp_path / 'train_config.json'}", "--resume=true"])
+    missing.hint([f"--config_path={tmp_path / 'absent.json'}"])
+    [record] = caplog.records
+    assert "--config_path=" in record.getMessage()
+    assert record.getMessage().endswith("Remedy: `pip install lerobot_policy_not_here==1.2`")
+
+
 def test_a_checkpoint_on_the_hub_says_it_before_lerobot_fails(loopback_hub, caplog):
     from huggingface_hub import HfApi
 

@@ -154,11 +154,11 @@ def test_add_says_what_it_did(pipeline, tmp_path, checkpoint):
     words = ["add", f"--policy.path={checkpoint}", f"--steps={path}", f"--out={tmp_path / 'new'}"]
     code, said = pipeline(*words, "--dry-run", "--json")
     assert code == 0
-    assert said["placed"]["policy_preprocessor"]["index"] == 3
+    assert said["placed"]["policy_preprocessor"]["places"] == [3]
     assert not (tmp_path / "new").exists()
     code, said = pipeline(*words)
     assert code == 0
-    assert "Offset at place 3" in said
+    assert "Offset at 3" in said
     assert (tmp_path / "new" / "config.json").is_file()
     assert "Offset" in pipeline("show", tmp_path / "new")[1]
 

@@ -208,7 +208,7 @@ def test_added_steps_are_in_the_checkpoint_and_act(checkpoint, tmp_path):
     stats = load_file(checkpoint / "policy_preprocessor_step_3_normalizer_processor.safetensors")
     done = add_steps(checkpoint, ExtraSteps.load(file))
     assert done.acted
-    assert done.placed["policy_preprocessor"] == {"index": 3, "steps": ["Offset", "Offset"]}
+    assert done.placed["policy_preprocessor"] == {"places": [3, 4], "steps": ["Offset", "Offset"]}
     assert act_once(checkpoint, INPUTS).abs().max() <= 0.05
     moved = load_file(checkpoint / "policy_preprocessor_step_5_normalizer_processor.safetensors")
     assert all(torch.equal(moved[name], stats[name]) for name in stats)
@@ -271,7 +271,24 @@ def test_nothing_changes_unless_all_is_well(checkpoint, tmp_path, monkeypatch, f
 def test_places(checkpoint, tmp_path, where, index):
     file = write(tmp_path / "p.json", policy_preprocessor=[step("Offset")])
     extra = ExtraSteps.load(file, where={"policy_preprocessor": where})
-    assert add_steps(checkpoint, extra, dry_run=True).placed["policy_preprocessor"]["index"] == index
+    assert add_steps(checkpoint, extra, dry_run=True).placed["policy_preprocessor"]["places"] == [index]
+
+
+def test_steps_may_bracket_the_normaliser(script, meta, checkpoint, tmp_path, monkeypatch):
+    # Stock ACT leaves an environment state unnormalised.
+    keys = ["observation.state"]
+    bracket = [step(f"lerobot_ext_{side}_normalizer", keys=keys) for side in ("before", "after")]
+    bracket[1]["where"] = "after_normalizer"
+    file = write(tmp_path / "p.json", policy_preprocessor=bracket)
+    wanted = ["lerobot_ext_before_normalizer", "normalizer_processor", "lerobot_ext_after_normalizer"]
+    monkeypatch.setenv(training.VARIABLE, str(file))
+    assert names(build(script, meta)[1])[-3:] == wanted
+    add_steps(checkpoint, ExtraSteps.load(file))
+    saved = json.loads((checkpoint / "policy_preprocessor.json").read_text())["steps"]
+    assert [one["registry_name"] for one in saved][-3:] == wanted
+    turned = write(tmp_path / "q.json", policy_preprocessor=bracket[::-1])
+    with pytest.raises(PipelineError, match="the order in which they run"):
+        add_steps(checkpoint, ExtraSteps.load(turned))
 
 
 @pytest.mark.parametrize("where", ["middle", "9"])
