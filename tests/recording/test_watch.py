@@ -16,6 +16,7 @@ from lerobot_ext.data import writer_hooks
 from lerobot_ext.recording import hook, watch
 from lerobot_ext.recording.candidates import Candidate
 from lerobot_ext.recording.load import Load
+from lerobot_ext.recording.machine_time import MachineTime
 from lerobot_ext.recording.spent import SPENT
 
 FPS = 10
@@ -46,7 +47,7 @@ def watching(clock, known, caplog):
     caplog.set_level(logging.INFO)
     SPENT.take()
     writer_hooks.forget(watch.WATCH)  # an earlier test may have loaded all plugins
-    watcher = watch.RecordingWatch(clock, lambda: 0.2 * clock.now, lambda load: list(known))
+    watcher = watch.RecordingWatch(clock, lambda: 0.2 * clock.now, lambda: None, lambda load: list(known))
     writer_hooks.observe(watcher)
     yield watcher
     writer_hooks.forget(watcher)
@@ -156,6 +157,49 @@ def test_slow_devices_get_no_advice_about_encoders(tmp_path, clock, watching, ca
     assert "rgb_encoder" not in warning
     dataset.clear_episode_buffer()
     dataset.finalize()
+
+
+def test_a_machine_that_others_use_gets_no_flags(tmp_path, clock, known, watching, caplog):
+    known[:] = FLAGS
+    watching._machine = lambda: MachineTime(int(98 * clock.now), int(100 * clock.now))
+    dataset = start(tmp_path / "set")
+    add(dataset, 60, clock, 0.2)
+    (warning,) = warnings(caplog)
+    assert "other programs use the CPU" in warning
+    assert "this process uses 10% of the cores, everything 98%" in warning
+    assert "rgb_encoder" not in warning
+    dataset.clear_episode_buffer()
+    dataset.finalize()
+
+
+def test_a_slow_recording_is_told_again_at_its_end(tmp_path, clock, watching, caplog):
+    """Stock writes a line for each late step; what was said once is far above them."""
+    dataset = start(tmp_path / "set")
+    add(dataset, 60, clock, 0.2, {"cameras": 0.15})
+    dataset.save_episode()
+    caplog.clear()
+    dataset.finalize()
+    (summary,) = warnings(caplog)
+    assert "recorded at 5.0 Hz of 10; " in summary
+    assert "At last, reading the cameras takes long" in summary
+    assert "lerobot-ext doctor --cameras" in summary
+
+
+@pytest.mark.parametrize("text", ["", "cpu", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8", "cpu a b c d e"])
+def test_a_system_that_does_not_say_how_busy_it_is(tmp_path, text):
+    path = tmp_path / "stat"
+    path.write_text(text)
+    assert MachineTime.now(path) is None
+    assert MachineTime.now(tmp_path / "absent") is None
+
+
+def test_the_machine_time_is_read(tmp_path):
+    path = tmp_path / "stat"
+    path.write_text("cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 2 3\n")
+    before = MachineTime.now(path)
+    assert before == MachineTime(busy=30, total=100)
+    assert MachineTime(busy=120, total=200).share_since(before) == 0.9
+    assert before.share_since(before) is None
 
 
 def test_dropped_pictures_are_told_with_the_episode_they_spoil(
