@@ -3,7 +3,7 @@
 
 import logging
 import sys
-import time
+import threading
 
 import av
 import numpy as np
@@ -76,6 +76,18 @@ def add(dataset, n, clock, interval=1 / FPS, spent=None):
         state = np.zeros(2, np.float32)
         row = dict.fromkeys(KEYS, picture) | {"observation.state": state, "action": state}
         dataset.add_frame({**row, "task": "lift"})
+
+
+def hold_encoders(monkeypatch):
+    """Encoder threads that start from now on wait for the event that is returned."""
+    real, held = video_utils._CameraEncoderThread.run, threading.Event()
+
+    def late(self):
+        assert held.wait(60)
+        real(self)
+
+    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    return held
 
 
 def warnings(caplog):
@@ -205,16 +217,11 @@ def test_the_machine_time_is_read(tmp_path):
 def test_dropped_pictures_are_told_with_the_episode_they_spoil(
     tmp_path, clock, watching, caplog, monkeypatch
 ):
-    """Stock's encoder thread is held, so that the queue of two is full at the third frame."""
-    real = video_utils._CameraEncoderThread.run
-
-    def late(self):
-        time.sleep(0.7)
-        real(self)
-
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    """Stock's encoder threads are held, so that their queues of two are full at the third frame."""
+    held = hold_encoders(monkeypatch)
     dataset = streaming(tmp_path / "set", encoder_queue_maxsize=2)
     add(dataset, 8, clock)
+    held.set()
     (said,) = warnings(caplog)
     assert "pictures are lost (1 of observation.images.top" in said
     assert "by frame 2)" in said
@@ -230,17 +237,11 @@ def test_dropped_pictures_are_told_with_the_episode_they_spoil(
 
 
 def test_an_episode_that_is_recorded_again_is_not_spoilt(tmp_path, clock, watching, caplog, monkeypatch):
-    real = video_utils._CameraEncoderThread.run
-
-    def late(self):
-        time.sleep(0.5)
-        real(self)
-
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    held = hold_encoders(monkeypatch)
     dataset = streaming(tmp_path / "set", encoder_queue_maxsize=2)
     add(dataset, 4, clock)
+    held.set()
     dataset.clear_episode_buffer()
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", real)
     add(dataset, 2, clock)
     dataset.save_episode()
     dataset.finalize()
