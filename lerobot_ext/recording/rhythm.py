@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Cause = Literal["encoder", "cpu", "cameras", "bus", "rest"]
+Cause = Literal["encoder", "cpu", "others", "cameras", "bus", "rest"]
 
 WRITER: Final = "writer"
 """Seconds spent in LeRobot's dataset writer; other parts are what the robot tells of itself."""
 _WINDOW_S: Final = 3.0
 _LEAST_FRAMES: Final = 30
+_LEAST_SLOW_FRAMES: Final = 20
 _WARM_UP_S: Final = 0.5
 _SLOW: Final = 0.93
 """Of the rate: stock's loop alone loses one or two in a hundred to sleeping."""
@@ -40,14 +41,16 @@ class Behind:
         fps (`float`): The rate it was asked for.
         parts_ms (`dict`): Mean milliseconds of a frame by part.
         cpu_share (`float`): How much of the machine's cores this process uses.
-        cause (`str`): What keeps it: `encoder`, `cpu`, `cameras`, `bus`, or `rest`: teleoperator, policy,
-            display.
+        machine_share (`float | None`): How much of them everything together uses, where that is known.
+        cause (`str`): What keeps it: `encoder`, `cpu` (this process needs more than there is), `others`
+            (other programs use it), `cameras`, `bus`, or `rest`: teleoperator, policy, display.
     """
 
     hz: float
     fps: float
     parts_ms: dict[str, float]
     cpu_share: float
+    machine_share: float | None
     cause: Cause
 
 
@@ -97,36 +100,44 @@ class Rhythm:
             self._count(_Frame(now_s - (self._last_s or now_s), dict(parts), cpu_s - self._last_cpu_s))
         self._last_index, self._last_s, self._last_cpu_s = index, now_s, cpu_s
 
-    def behind(self, *, queue_fill: float = 0.0, dropped: bool = False) -> Behind | None:
-        """What is the matter, once a window's worth of frames is slow; `None` while all is well.
+    def behind(
+        self, *, queue_fill: float = 0.0, dropped: bool = False, machine_share: float | None = None
+    ) -> Behind | None:
+        """What is the matter, once three seconds of frames are slow; `None` while all is well.
 
         Args:
             queue_fill (`float`, *optional*): Share that is filled of the fullest encoder's queue.
             dropped (`bool`, *optional*): Whether frames were thrown away because one was full.
+            machine_share (`float`, *optional*): Of the cores, what everything together uses.
         """
         frames = list(self._window)
-        if len(frames) < (self._window.maxlen or 0):
-            return None
         intervals = [frame.interval_s for frame in frames]
         total = sum(intervals)
+        if len(frames) < _LEAST_SLOW_FRAMES or total < _WINDOW_S:
+            return None
         hz = len(frames) / total
         late = sum(interval > _LATE / self.fps for interval in intervals)
         # One long pause lowers the mean as much as a slow loop does.
-        steady = statistics.median(intervals) * self.fps > 1 / _SLOW or late >= _LATE_SHARE * len(frames)
+        steady = statistics.median(intervals) * self.fps > 1 / _SLOW or late > _LATE_SHARE * len(frames)
         if hz >= _SLOW * self.fps or not steady:
             return None
         names = {name for frame in frames for name in frame.parts}
         parts = {name: sum(frame.parts.get(name, 0.0) for frame in frames) for name in sorted(names)}
         cpu_share = sum(frame.cpu_s for frame in frames) / total / self._cores
         shares = {name: spent / total for name, spent in parts.items()}
-        cause = find_cause(shares, cpu_share, queue_fill, dropped=dropped)
+        cause = find_cause(shares, cpu_share, queue_fill, dropped=dropped, machine_share=machine_share)
         parts_ms = {name: spent / len(frames) * 1e3 for name, spent in parts.items()}
-        return Behind(hz, self.fps, parts_ms, cpu_share, cause)
+        return Behind(hz, self.fps, parts_ms, cpu_share, machine_share, cause)
 
     @property
     def mean_hz(self) -> float | None:
         """Over all frames that counted; `None` before there are enough."""
         return self.n_counted / self.counted_s if self.n_counted >= _LEAST_FRAMES else None
+
+    @property
+    def is_slow_in_all(self) -> bool:
+        """Whether the mean of all frames that counted is too low."""
+        return self.mean_hz is not None and self.mean_hz < _SLOW * self.fps
 
     def _count(self, frame: _Frame) -> None:
         if frame.interval_s < _BUFFERED / self.fps:
@@ -137,7 +148,14 @@ class Rhythm:
         self.n_late += frame.interval_s > _LATE / self.fps
 
 
-def find_cause(shares: Mapping[str, float], cpu_share: float, queue_fill: float, *, dropped: bool) -> Cause:
+def find_cause(
+    shares: Mapping[str, float],
+    cpu_share: float,
+    queue_fill: float,
+    *,
+    dropped: bool,
+    machine_share: float | None = None,
+) -> Cause:
     """What most likely keeps a slow recording.
 
     Args:
@@ -145,12 +163,15 @@ def find_cause(shares: Mapping[str, float], cpu_share: float, queue_fill: float,
         cpu_share (`float`): Of the cores, what this process uses.
         queue_fill (`float`): Of the fullest encoder's queue.
         dropped (`bool`): Whether frames were thrown away.
+        machine_share (`float | None`): Of the cores, what everything together uses; `None` if not known.
     """
     if dropped or queue_fill >= _QUEUE_FULL or shares.get(WRITER, 0.0) >= _MUCH:
         return "encoder"
     # Before the devices: on a machine without a free core everything takes long.
     if cpu_share >= _CPU_FULL:
         return "cpu"
+    if machine_share is not None and machine_share >= _CPU_FULL:
+        return "cpu" if cpu_share >= machine_share / 2 else "others"
     devices: dict[Cause, float] = {"cameras": shares.get("cameras", 0.0), "bus": shares.get("bus", 0.0)}
     slowest = max(devices, key=lambda name: devices[name])
     return slowest if devices[slowest] >= _MUCH else "rest"

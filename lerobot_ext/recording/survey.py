@@ -81,7 +81,9 @@ def survey(plan: Plan, pictures: Sequence[Picture], tell: Progress) -> Found:
             tell(f"{candidate.name}: {plan.load.cameras} cameras at once")
             found.rows.append(_try(candidate, plan, pictures, folder))
         reference = found.rows[0].effort
-        best = choose.ranked(found.rows, reference.psnr if reference is not None else 0.0)
+        # With --vcodec stock's default is there to compare with, not to be recommended.
+        asked = [row for row in found.rows if plan.vcodec in (None, row.candidate.vcodec)]
+        best = choose.ranked(asked, reference.psnr if reference is not None else 0.0)
         _verify(best, plan, pictures, folder, found, tell)
         if found.chosen is None and not plan.quick:
             _look_lower(plan, pictures, folder, found, tell)

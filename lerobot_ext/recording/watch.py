@@ -23,6 +23,7 @@ from lerobot_ext.data.writer_hooks import SavedEpisode, WriterObserver, observe
 from lerobot_ext.recording import store
 from lerobot_ext.recording.candidates import cores
 from lerobot_ext.recording.load import Load
+from lerobot_ext.recording.machine_time import MachineTime
 from lerobot_ext.recording.rhythm import WRITER, Behind, Rhythm
 from lerobot_ext.recording.spent import SPENT
 
@@ -43,6 +44,8 @@ class _Recording:
     dropped: dict[str, int] = field(default_factory=dict)
     spoilt: dict[int, int] = field(default_factory=dict)
     warned_s: dict[str, float] = field(default_factory=dict)
+    machine: MachineTime | None = None
+    advice: str = ""
 
 
 class RecordingWatch(WriterObserver):
@@ -51,6 +54,7 @@ class RecordingWatch(WriterObserver):
     Args:
         clock (`Callable`, *optional*): Says the time in seconds.
         cpu_clock (`Callable`, *optional*): Says the CPU seconds of this process.
+        machine (`Callable`, *optional*): Says how busy the machine has been.
         recall (`Callable`, *optional*): The flags that hold a load on this machine, empty if none are known.
     """
 
@@ -58,9 +62,10 @@ class RecordingWatch(WriterObserver):
         self,
         clock: Callable[[], float] = time.perf_counter,
         cpu_clock: Callable[[], float] = time.process_time,
+        machine: Callable[[], MachineTime | None] = MachineTime.now,
         recall: Callable[[Load], list[str]] = store.recall,
     ) -> None:
-        self._clock, self._cpu_clock, self._recall = clock, cpu_clock, recall
+        self._clock, self._cpu_clock, self._machine, self._recall = clock, cpu_clock, machine, recall
         self._recordings: WeakKeyDictionary[DatasetWriter, _Recording] = WeakKeyDictionary()
 
     # --- what the writer tells
@@ -81,10 +86,8 @@ class RecordingWatch(WriterObserver):
         if sum(dropped.values()) > sum(recording.dropped.values()):
             recording.dropped = dropped
             self._warn_of_drops(writer, recording, frame_index, now)
-        if frame_index % max(1, writer._meta.fps // 2) == 0:
-            behind = recording.rhythm.behind(queue_fill=_queue_fill(writer), dropped=bool(recording.dropped))
-            if behind is not None and self._may_warn(recording, "rate", now):
-                logger.warning("%s", describe(behind, self._advice(writer, behind.cause)))
+        if frame_index % max(1, writer._meta.fps) == 0:
+            self._look(writer, recording, now)
 
     def busy(self, writer: "DatasetWriter", *, with_finish: bool) -> None:
         """Saving takes its time."""
@@ -110,12 +113,15 @@ class RecordingWatch(WriterObserver):
             return
         rhythm = recording.rhythm
         if rhythm.mean_hz is not None:
-            logger.info(
-                "lerobot_ext: recorded at %.1f Hz of %g; %d of %d frames came late.",
+            # Again at the end: stock warns of each late step, and ours scrolls away between its lines.
+            logger.log(
+                logging.WARNING if rhythm.is_slow_in_all else logging.INFO,
+                "lerobot_ext: recorded at %.1f Hz of %g; %d of %d frames came late.%s",
                 rhythm.mean_hz,
                 rhythm.fps,
                 rhythm.n_late,
                 rhythm.n_counted,
+                f" At last, {recording.advice}" if rhythm.is_slow_in_all and recording.advice else "",
             )
         if recording.spoilt:
             # Imported here: only a recording that went wrong needs it.
@@ -134,6 +140,20 @@ class RecordingWatch(WriterObserver):
             )
 
     # --- what it says
+
+    def _look(self, writer: "DatasetWriter", recording: _Recording, now: float) -> None:
+        """Once a second: is it slow, and why."""
+        machine, before = self._machine(), recording.machine
+        recording.machine = machine
+        share = machine.share_since(before) if machine is not None and before is not None else None
+        behind = recording.rhythm.behind(
+            queue_fill=_queue_fill(writer), dropped=bool(recording.dropped), machine_share=share
+        )
+        if behind is None:
+            return
+        recording.advice = f"{explain(behind)}. {self._advice(writer, behind.cause)}"
+        if self._may_warn(recording, "rate", now):
+            logger.warning("%s", describe(behind, recording.advice))
 
     def _of(self, writer: "DatasetWriter") -> _Recording:
         if writer not in self._recordings:
@@ -182,6 +202,7 @@ class RecordingWatch(WriterObserver):
 
 
 _REMEDIES: Final = {
+    "others": "Close them while you record: no encoder helps against that.",
     "cameras": "`lerobot-ext doctor --cameras` says what each camera delivers.",
     "bus": "`lerobot-ext doctor` with the arm's --robot.type and --robot.port examines its bus.",
     "rest": "A slow teleoperator, policy or display (--display_data=true) does that; or lower --dataset.fps.",
@@ -189,6 +210,7 @@ _REMEDIES: Final = {
 _CAUSES: Final = {
     "encoder": "the video encoder does not keep up",
     "cpu": "the CPU is busy, so that steps come late although each is short",
+    "others": "other programs use the CPU",
     "cameras": "reading the cameras takes long",
     "bus": "reading and writing the motors takes long",
     "rest": "the time goes elsewhere than to writer, cameras and motors",
@@ -197,17 +219,22 @@ _CAUSES: Final = {
 _UNTOLD: Final = "the writer is quick, so that it is the cameras, the motors, or what tells the arm to move"
 
 
-def describe(behind: Behind, advice: str) -> str:
-    """One line about a slow recording."""
-    spent = ", ".join(f"{name} {ms:.0f}" for name, ms in sorted(behind.parts_ms.items()))
+def explain(behind: Behind) -> str:
+    """Why it is slow, with the figures that say so."""
     # A robot that tells nothing of its time may spend it in its cameras and motors.
     untold = behind.cause == "rest" and set(behind.parts_ms) <= {WRITER}
+    spent = ", ".join(f"{name} {ms:.0f}" for name, ms in sorted(behind.parts_ms.items()))
+    everything = f", everything {behind.machine_share:.0%}" if behind.machine_share is not None else ""
     cause = _UNTOLD if untold else _CAUSES[behind.cause]
     return (
-        f"lerobot_ext: this recording runs at {behind.hz:.1f} Hz instead of {behind.fps:g}: {cause} "
-        f"(of {1e3 / behind.hz:.0f} ms a frame: {spent} ms; this process uses {behind.cpu_share:.0%} of the "
-        f"cores). {advice}"
+        f"{cause} (of {1e3 / behind.hz:.0f} ms a frame: {spent} ms; this process "
+        f"uses {behind.cpu_share:.0%} of the cores{everything})"
     )
+
+
+def describe(behind: Behind, advice: str) -> str:
+    """One line about a slow recording."""
+    return f"lerobot_ext: this recording runs at {behind.hz:.1f} Hz instead of {behind.fps:g}: {advice}"
 
 
 def load_of(writer: "DatasetWriter") -> Load | None:

