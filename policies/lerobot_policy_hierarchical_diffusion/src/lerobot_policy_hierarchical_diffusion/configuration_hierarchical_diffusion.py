@@ -61,6 +61,8 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
             camera is resized.
         vision_backbone (`str`, *optional*, defaults to `"small"`): `"small"` (four convolutions) or
             `"resnet18"` (torchvision's, GroupNorm, random weights).
+        gradient_checkpointing (`bool`, *optional*, defaults to `False`): Compute the camera networks'
+            activations anew in the backward pass: less memory, more time.
         horizon (`int`, *optional*, defaults to `16`): Length of a predicted chunk of actions; the first one
             belongs to the current frame.
         n_action_steps (`int`, *optional*, defaults to `8`): Actions of a chunk that are executed before the
@@ -143,6 +145,7 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=_default_normalization)
     image_size: tuple[int, int] = (96, 96)
     vision_backbone: str = "small"
+    gradient_checkpointing: bool = False
 
     # Actions.
     horizon: int = 16
@@ -250,7 +253,8 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         """Check that the dataset offers what the policy needs.
 
         Raises:
-            ValueError: If the state or the action is missing or not a vector, or an image is not (3, H, W).
+            ValueError: If the state or the action is missing or not a vector, or an image is neither
+                (3, H, W) nor (1, H, W).
         """
         for name, feature in (
             ("observation.state", self.robot_state_feature),
@@ -266,10 +270,10 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
                     f"`{name}` has shape {tuple(feature.shape)}; the policy needs a vector, (width,)."
                 )
         for name, feature in self.image_features.items():
-            if len(feature.shape) != 3 or feature.shape[0] != 3:
+            if len(feature.shape) != 3 or feature.shape[0] not in (1, 3):
                 raise ValueError(
-                    f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w). "
-                    "Leave it out of `--policy.input_features`."
+                    f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w) "
+                    "and depth maps (1, h, w). Leave it out of `--policy.input_features`."
                 )
 
     def _require_at_least(self, least: int, *names: str) -> None:

@@ -87,7 +87,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self._fsdp_wrap_modules = tuple(name for name in self._fsdp_wrap_modules if name in built)
         self._dataset_stats = dataset_stats
         if dataset_stats:
-            self.network.limits.set_from(dataset_stats)
+            self.network.set_statistics(dataset_stats)
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
         self._calls_in_step = 0
         self.loss_weights = LossWeights(
@@ -443,9 +443,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         table = LatencyTable.load(Path(model_file).parent, len(LAYER_NAMES))
         loaded._planner = TimedPlanner(table, loaded.config.num_inference_steps)
         if loaded._dataset_stats:
-            loaded.network.limits.set_from(loaded._dataset_stats)
-            if loaded.average is not None:
-                loaded.average.limits.load_state_dict(loaded.network.limits.state_dict())
+            for network in (loaded.network, loaded.average):
+                if network is not None:
+                    network.set_statistics(loaded._dataset_stats)
         return loaded
 
 

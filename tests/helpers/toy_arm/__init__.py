@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The toy robot as a stock command line can have it: `--robot.discover_packages_path=toy_arm`.
 
-What its motors get is written to the file that `TOY_ARM_LOG` names.
+A package, because LeRobot asks for the folder of what it discovers. What its motors get is written to the
+file that `TOY_ARM_LOG` names.
 """
 
 import json
