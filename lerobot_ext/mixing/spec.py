@@ -193,7 +193,7 @@ def _parse_part(section: "_Section", folder: Path, weights: str | None) -> PartS
         drop=tuple(section.take("drop", _is_texts, "a list of feature names", default=[])),
         loss_weight=section.take("loss_weight", _is_not_negative, "a number, 0 or more"),
     )
-    if not part.repo_id and "repo_id" not in section.raw and not section.is_wrong:
+    if section.raw.get("repo_id") is None and not section.is_wrong:
         section.problem("repo_id", "is missing", "say which dataset: `repo_id: user/name`")
     if part.task is not None and part.task_prefix is not None:
         section.problem("task_prefix", "is given beside `task`, which replaces the text", "keep one of them")

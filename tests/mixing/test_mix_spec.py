@@ -3,7 +3,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lerobot_ext.mixing.init import commented_spec
@@ -81,6 +81,7 @@ def test_all_problems_are_reported_at_once_with_their_places(tmp_path):
         ("[1]", "file", "make it a mapping"),
         ("datasets: []", "datasets", "names no dataset"),
         ("datasets: [me/a]", "datasets[0]", "is 'me/a' | make it a mapping"),
+        ("datasets: [{repo_id: null}]", "datasets[0].repo_id", "is missing"),
         ("datasets: [{repo_id: a, episodes: []}]", "datasets[0].episodes", "is empty"),
         ("datasets: [{repo_id: a, episodes: [1, 1]}]", "datasets[0].episodes", "names [1] twice"),
         ("datasets: [{repo_id: a, weight: .inf}]", "datasets[0].weight", "is inf"),
@@ -128,7 +129,8 @@ entries = st.dictionaries(keys, trees)
 
 
 @given(raw=trees | st.fixed_dictionaries({"datasets": st.lists(entries)}))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
+@example(raw={"datasets": [{"repo_id": None}]})
 def test_whatever_a_file_says_is_a_spec_or_a_list_of_problems(tmp_path_factory, raw):
     path = tmp_path_factory.getbasetemp() / "mix.json"
     try:
