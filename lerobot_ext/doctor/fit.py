@@ -79,9 +79,7 @@ def examine(
         return Section("fit", subject, [finding])
     seen = told.value
     findings = [
-        *_about_inputs(seen),
-        *_about_actions(seen, surveyed.info.raw["features"]),
-        *_about_rejection(seen, str(who)),
+        *about_features(seen, surveyed.info.raw["features"], str(who)),
         *_about_modes(seen, stats, trains=folder is None),
         *_about_horizon(seen, surveyed),
     ]
@@ -98,6 +96,17 @@ def _lines(seen: dict[str, Any]) -> Iterator[str]:
 
 
 # --- features
+
+
+def about_features(seen: dict[str, Any], features: dict[str, Any], who: str) -> list[Finding]:
+    """What does not fit between the features of a dataset and those of a policy.
+
+    Args:
+        seen (`dict`): The policy's side, see `fit_child.look`.
+        features (`dict`): The dataset's, as in its `info.json`.
+        who (`str`): How the user named the policy.
+    """
+    return [*_about_inputs(seen), *_about_actions(seen, features), *_about_rejection(seen, who)]
 
 
 def _about_inputs(seen: dict[str, Any]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +16,12 @@ import numpy.typing as npt
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies import get_policy_class, make_pre_post_processors
-from lerobot.policies.utils import populate_queues, prepare_observation_for_inference
-from lerobot.utils.constants import ACTION, OBS_IMAGES
+from lerobot.policies.utils import prepare_observation_for_inference
+from lerobot.utils.constants import ACTION
 
 from lerobot_ext.plugins import describe_error
+from lerobot_ext.policy_memory import observation_queues, remember, with_stacked_cameras
 from lerobot_ext.serving.allowlist import Allowed
-from lerobot_ext.serving.codec import Array
 from lerobot_ext.serving.contract import action_order, wanted_features
 from lerobot_ext.serving.messages import MAX_CHUNK, MAX_FRAMES, Chunk, Join, Observation, Welcome
 
@@ -208,7 +208,7 @@ class PolicySession:
                 )
                 # The pipeline adds an empty action, which policies with queues would look for in those.
                 batch = {key: value for key, value in self._preprocessor(raw).items() if key != ACTION}
-                _remember(self._policy, batch)
+                remember(self._policy, batch)
             chunk = _predict_chunk(self._policy, batch)[:, : self.welcome.chunk_size]
             # One at a time, as stock does: a saved pipeline promises no more.
             steps = [self._postprocessor(chunk[:, step]) for step in range(chunk.shape[1])]
@@ -222,40 +222,13 @@ class PolicySession:
 
 def _history(policy: Any) -> int:
     """Newest observations the policy keeps queues for; 1 where it keeps none."""
-    lengths = [queue.maxlen or 1 for queue in _observation_queues(policy).values()]
+    lengths = [queue.maxlen or 1 for queue in observation_queues(policy).values()]
     return min(max(lengths, default=1), MAX_FRAMES)
-
-
-def _observation_queues(policy: Any) -> Mapping[str, Any]:
-    """LeRobot's diffusion, VQ-BeT, TD-MPC and multi-task DiT policies remember observations in `_queues`."""
-    queues = getattr(policy, "_queues", None)
-    return (
-        {name: queue for name, queue in queues.items() if name != ACTION} if isinstance(queues, dict) else {}
-    )
-
-
-def _remember(policy: Any, batch: Mapping[str, Array]) -> None:
-    """Put an observation where the policy's `select_action` would: `predict_action_chunk` alone does not."""
-    queues = _observation_queues(policy)
-    if not queues:
-        return
-    remembered: dict[str, Any] = dict(batch)
-    if OBS_IMAGES in queues and policy.config.image_features:
-        remembered[OBS_IMAGES] = torch.stack(
-            [remembered[name] for name in policy.config.image_features], dim=-4
-        )
-    populate_queues(policy._queues, remembered, exclude_keys=[ACTION])
 
 
 def _predict_chunk(policy: Any, batch: dict[str, Any]) -> torch.Tensor:
     """(1, T, A), normalised; a policy without chunks gives T = 1."""
-    queues = _observation_queues(policy)
-    if OBS_IMAGES in queues and policy.config.image_features:
-        # VQ-BeT and TD-MPC stack the queues of the keys they find in the batch.
-        batch = {
-            **batch,
-            OBS_IMAGES: torch.stack([batch[name] for name in policy.config.image_features], dim=-4),
-        }
+    batch = with_stacked_cameras(policy, batch)
     try:
         chunk = policy.predict_action_chunk(batch)
     except NotImplementedError:

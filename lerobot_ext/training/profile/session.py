@@ -7,9 +7,6 @@ costs what a training gains by letting the CPU run ahead; the sum is thus an upp
 """
 
 import contextlib
-import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,18 +19,9 @@ from torch.profiler import ProfilerActivity
 
 from lerobot_ext.training.profile import spans
 from lerobot_ext.training.profile.spans import Stopwatch
+from lerobot_ext.training.quiet import quiet_training
 
 WARMUP = 2
-# A profile leaves nothing but itself.
-_QUIET = (
-    "--save_checkpoint=false",
-    "--env_eval_freq=0",
-    "--eval_steps=0",
-    "--log_freq=0",
-    "--wandb.enable=false",
-    "--policy.push_to_hub=false",
-)
-_OFF = ("LEROBOT_EXT_METRICS", "LEROBOT_EXT_TENSORBOARD", "LEROBOT_EXT_HUB")
 
 
 @dataclass(frozen=True)
@@ -99,11 +87,8 @@ def run(words: list[str], steps: int, trace: Path) -> Profile:
     from lerobot.scripts import lerobot_train
 
     session = _Session(steps, trace)
-    with tempfile.TemporaryDirectory() as folder, _environment(), session.inside(lerobot_train):
-        total = WARMUP + 2 * steps
-        own = [*_QUIET, f"--steps={total}", f"--output_dir={Path(folder) / 'run'}"]
-        with _command_line(["lerobot-train", *words, *own]), contextlib.redirect_stdout(sys.stderr):
-            lerobot_train.main()
+    with session.inside(lerobot_train):
+        quiet_training([*words, f"--steps={WARMUP + 2 * steps}"])
     return session.profile
 
 
@@ -214,29 +199,3 @@ def _operations(profiler: Any) -> list[Operation]:
         if not spans.is_span(entry.key)
     ]
     return sorted(found, key=lambda operation: operation.cpu_s + operation.device_s, reverse=True)
-
-
-@contextlib.contextmanager
-def _command_line(words: list[str]) -> Iterator[None]:
-    """LeRobot reads the options from the process's own."""
-    before = sys.argv
-    sys.argv = words
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Switch off what writes beside checkpoints."""
-    before = {name: os.environ.get(name) for name in _OFF}
-    os.environ.update(dict.fromkeys(_OFF, "off"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .kinematics.pose import Pose, matrix_from_columns, matrix_from_rotvec, rotvec_from_matrix
-from .settings import require_choice
+from .motion.settings import require_choice
 
 _POSITION = ("x", "y", "z")
 _ROTATIONS = {

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from lerobot_ext.arms.koch import FULL_TURN_JOINTS, JOINT_NAMES, JOINT_RANGES_RAD
 
-from ..settings import require_choice
+from ..motion.settings import require_choice
 from .koch import KochArm
 from .model_arm import ModelArm
 from .pose import Pose

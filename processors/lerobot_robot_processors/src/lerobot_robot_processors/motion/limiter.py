@@ -9,8 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..settings import PerJoint, for_joint, named_joints, require_known, require_per_joint, require_positive
 from .profile import FrameBounds, JointProfile
+from .settings import PerJoint, for_joint, named_joints, require_known, require_per_joint, require_positive
 
 FloatArray = NDArray[np.float64]
 

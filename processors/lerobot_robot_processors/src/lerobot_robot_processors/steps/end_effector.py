@@ -17,9 +17,9 @@ from ..joint_values import SUFFIX, like, to_array
 from ..kinematics.arms import ArmSettings, MotorArm
 from ..kinematics.pose import Pose, angle_between, distance_m
 from ..motion.present import present_joints
+from ..motion.settings import init_fields, require_choice, require_positive
 from ..motion.streams import over_time, require_same_streams
 from ..pose_values import PoseKeys, PoseSettings
-from ..settings import init_fields, require_choice, require_positive
 
 FloatArray = NDArray[np.float64]
 Features = dict[PipelineFeatureType, dict[str, Any]]

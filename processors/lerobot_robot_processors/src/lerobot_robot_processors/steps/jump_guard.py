@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ..joint_values import SUFFIX, read_joints
 from ..motion.present import present_joints
-from ..motion.streams import over_time, require_same_streams
-from ..settings import (
+from ..motion.settings import (
     PerJoint,
     for_joint,
     init_fields,
@@ -21,6 +20,7 @@ from ..settings import (
     require_known,
     require_per_joint,
 )
+from ..motion.streams import over_time, require_same_streams
 
 FloatArray = NDArray[np.float64]
 

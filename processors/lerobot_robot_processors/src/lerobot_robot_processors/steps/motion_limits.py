@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..joint_values import read_joints
 from ..motion.limiter import ArmLimiter, MotionLimits
 from ..motion.present import present_joints
+from ..motion.settings import PerJoint, init_fields, require_choice
 from ..motion.streams import not_finite, over_time, require_same_streams
-from ..settings import PerJoint, init_fields, require_choice
 
 FloatArray = NDArray[np.float64]
 

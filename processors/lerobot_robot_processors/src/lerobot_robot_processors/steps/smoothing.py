@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ..joint_values import read_joints
 from ..motion.filters import ExponentialFilter, OneEuroFilter, Unwrap
-from ..motion.streams import not_finite, over_time, require_same_streams
-from ..settings import (
+from ..motion.settings import (
     for_joint,
     init_fields,
     require_choice,
@@ -20,6 +19,7 @@ from ..settings import (
     require_per_joint,
     require_positive,
 )
+from ..motion.streams import not_finite, over_time, require_same_streams
 
 FloatArray = NDArray[np.float64]
 

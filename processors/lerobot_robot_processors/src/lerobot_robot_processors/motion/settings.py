@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .joint_values import SUFFIX
+from ..joint_values import SUFFIX
 
 PerJoint = float | Mapping[str, float] | None
 """One number for all joints, numbers by joint (joints left out are free), or None: free."""
