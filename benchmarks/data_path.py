@@ -17,7 +17,8 @@ what the figures were to be; writes data_path.json (each case as soon as it is m
 and data_path.png. `--markdown` prints the README's table from that file and measures nothing.
 Expected last line: `data_path: a random frame costs … of … targets reached`.
 
-    uv run python benchmarks/data_path.py [--quick] [--only decode,items] [--resume] [--markdown] [--out DIR]
+    uv run python benchmarks/data_path.py [--quick] [--only decode,items] [--seeds 3]
+        [--resume] [--markdown] [--out DIR]
 """
 
 import argparse
@@ -45,17 +46,22 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", help=f"parts, by commas (default: {','.join(PARTS)})")
     parser.add_argument("--quick", action="store_true", help=f"a minute's worth of {', '.join(QUICK)}")
     parser.add_argument("--resume", action="store_true", help="keep what --out holds, measure the rest")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="repetitions with other frames and items (default: %(default)s)"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the README's table from --out")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/data_path"))
     args = parser.parse_args()
     args.only = args.only.split(",") if args.only else list(QUICK if args.quick else PARTS)
+    if args.seeds < 1:
+        parser.error(f"--seeds ({args.seeds}) must be at least 1.")
     unknown = [part for part in args.only if part not in PARTS]
     if unknown:
         parser.error(f"--only does not know {', '.join(unknown)}; choose from {', '.join(PARTS)}.")
     return args
 
 
-def cases(part: str, folder: Path, names: list[str], quick: bool) -> dict[str, Callable[[], Any]]:
+def cases(part: str, folder: Path, names: list[str], quick: bool, seeds: int) -> dict[str, Callable[[], Any]]:
     """What is measured in a part: case by case, smallest first."""
     from data_path_parts import files, loading, others, reading, starting, training
 
@@ -63,14 +69,14 @@ def cases(part: str, folder: Path, names: list[str], quick: bool) -> dict[str, C
     if part == "decode":
         codecs, gops = (("AV1",), (2,)) if quick else (tuple(files.CODECS), files.GOPS)
         return {
-            f"{codec} g={gop}": partial(reading.decode, folder, codec, gop, names, **same)
+            f"{codec} g={gop}": partial(reading.decode, folder, codec, gop, names, seeds, **same)
             for codec in codecs
             for gop in gops
         }
     everyone = [*names, "ours + columns in RAM"]
     if part == "items":
         codecs = ("AV1",) if quick else ("AV1", "h264")
-        return {codec: partial(reading.items, folder, codec, everyone, **same) for codec in codecs}
+        return {codec: partial(reading.items, folder, codec, everyone, seeds, **same) for codec in codecs}
     if part == "loader":
         chosen = ["2 workers, fork"] if quick else list(loading.CASES)
         return {case: partial(loading.loader, folder, case, everyone, **same) for case in chosen}
@@ -98,7 +104,7 @@ def measure(args: argparse.Namespace, results: dict[str, Any]) -> None:
         if part == "pool":
             there.update(there or others.pool(folder, quick=args.quick) or {})
         else:
-            for case, work in cases(part, folder, names, args.quick).items():
+            for case, work in cases(part, folder, names, args.quick, args.seeds).items():
                 if case not in there:
                     print(f"{part}: {case} …", file=sys.stderr, flush=True)
                     there[case] = work()

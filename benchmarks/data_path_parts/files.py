@@ -1,30 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The videos and datasets that are read: synthetic pictures, LeRobot's own writer and encoder settings."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lerobot_ext.recording.scene import scene
 
 FPS, HEIGHT, WIDTH = 30, 480, 640
 CAMERAS = tuple(f"observation.images.{name}" for name in ("top", "side", "wrist"))
 CODECS = {"AV1": "libsvtav1", "h264": "h264", "hevc": "hevc"}
 GOPS = (1, 2, 30)
 N_ACTIONS = 100
-
-
-def scene(n: int, seed: int) -> Iterator[np.ndarray]:
-    """(480, 640, 3) uint8 pictures: a fixed texture, things that move across it, and noise."""
-    rng = np.random.default_rng(seed)
-    ground = np.kron(rng.integers(40, 200, (60, 80, 3)), np.ones((8, 8, 1))).astype(np.int16)
-    noise = rng.normal(0, 4, (4, HEIGHT, WIDTH, 3)).astype(np.int16)
-    for number in range(n):
-        picture = ground + noise[number % 4]
-        for thing in range(3):
-            row, column = 60 + 120 * thing, (number * (3 + 2 * thing) + 90 * thing) % (WIDTH - 80)
-            picture[row : row + 60, column : column + 80] = 40 + 70 * thing
-        yield picture.clip(0, 255).astype(np.uint8)
 
 
 def video(folder: Path, label: str, gop: int, n: int) -> Path:

@@ -21,10 +21,10 @@ from data_path_parts.contestants import (
     side_by_side,
 )
 
-SEEDS = 3
 
-
-def decode(folder: Path, label: str, gop: int, names: list[str], *, quick: bool) -> dict[str, Cost]:
+def decode(
+    folder: Path, label: str, gop: int, names: list[str], seeds: int, *, quick: bool
+) -> dict[str, Cost]:
     """A random frame a call, as uint8, and what libav alone takes to seek to it and decode it."""
     n = 20 if quick else 90
     path = apart(files.video, folder, label, gop, n)
@@ -32,7 +32,7 @@ def decode(folder: Path, label: str, gop: int, names: list[str], *, quick: bool)
     with side_by_side([*names, FLOOR]) as made:
         for contestant in made:
             contestant.call(_open_video, path)
-        for seed in range(1 if quick else SEEDS):
+        for seed in range(1 if quick else seeds):
             times = np.random.default_rng(seed).integers(0, n, 10 if quick else 60) / files.FPS
             seen = {who.name: who.call(_digests, times[:3].tolist()) for who in made if who.name != FLOOR}
             for number in range(3):
@@ -111,13 +111,13 @@ class _LibavAlone:
         return None
 
 
-def items(folder: Path, label: str, names: list[str], *, quick: bool) -> dict[str, Cost]:
+def items(folder: Path, label: str, names: list[str], seeds: int, *, quick: bool) -> dict[str, Cost]:
     """`dataset[i]` at random: three cameras as float, and a window of actions."""
     root = apart(files.dataset, folder, label, 2, 20 if quick else 150)
     runs = []
     with side_by_side(names) as made:
         lengths = [contestant.call(open_dataset, root) for contestant in made]
-        for seed in range(1 if quick else SEEDS):
+        for seed in range(1 if quick else seeds):
             rows = np.random.default_rng(seed).integers(0, lengths[0], 6 if quick else 60).tolist()
             for row in rows[:2]:
                 must_agree(f"item {row}", {who.name: who.call(_item_digest, row) for who in made})

@@ -84,6 +84,9 @@ def _targets(sections: Sections) -> Iterator[tuple[str, float, float | None]]:
     for case, costs in sections.get("windows", {}).items():
         if case == "100 actions":
             yield "window of 100 actions: wall", 50.0, gain(costs, "columns in RAM", STOCK, "wall_ms")
+    for case, costs in sections.get("pool", {}).items():
+        rates = [costs.get(name, {}).get("samples_per_s") for name in ("pool 480x640", STOCK)]
+        yield f"warm pool, {case}: samples/s", 20.0, rates[0] / rates[1] if all(rates) else None
     for case, costs in sections.get("step", {}).items():
         yield f"training step, {case}", 1.0, gain(costs, OUR_PATH, STOCK_PATH, "step_ms")
     for costs in sections.get("startup", {}).values():

@@ -27,19 +27,23 @@ def install_where_datasets_are_read() -> None:
         ValueError: The switch is neither `on` nor `off`, or the pool's variable cannot be read; the plugin
             loader turns that into one line.
     """
-    budget = budget_from_environment()
-    if budget is not None and not switched_on(SWITCH):
-        raise ValueError(f"environment variable {POOL} needs the columns in RAM: unset {SWITCH}, or {POOL}")
-    if not switched_on(SWITCH) or _DATASET_MODULE not in sys.modules:
+    if not switched_on(SWITCH):
+        if budget_from_environment() is not None:
+            raise ValueError(
+                f"environment variable {POOL} needs the columns in RAM: unset {SWITCH}, or {POOL}"
+            )
+        return
+    if _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
     from lerobot_ext.data import camera_window, ram_reader
 
-    if ram_reader.install() and budget is not None:
+    camera_window.install()
+    # A budget that cannot be read is told here, and again, as an error, by the reader that should keep to it.
+    if ram_reader.install() and budget_from_environment() is not None:
         from lerobot_ext.data.pool import sampler
 
         sampler.install()
-    camera_window.install()
 
 
 def install_where_datasets_are_written() -> None:

@@ -36,7 +36,6 @@ from lerobot_ext.hub.card import add_requirements
 from lerobot_ext.hub.describe import describe
 from lerobot_ext.hub.history import TrainingHistory, evaluations_of
 from lerobot_ext.hub.push import PushError, open_repository, push_files
-from lerobot_ext.mixing import provenance
 from lerobot_ext.patches import Patch, Place
 from lerobot_ext.training import loop
 
@@ -190,8 +189,6 @@ class _Upload:
             pipeline.save_pretrained(folder)
         needs = _describe(self.owner, self.cfg, self.dataset_meta, self.cfg.steps)
         needs.save(folder)
-        if hasattr(self.dataset_meta, "mixture"):
-            provenance.save(self.dataset_meta, folder, self.cfg.seed)
         try:
             full_id = open_repository(self.api, repo_id, self.private)
             self._write_card(folder, needs, full_id)

@@ -5,14 +5,16 @@ Names that the training script looks up are replaced:
 
 - `make_train_eval_datasets`, `make_dataset` answer with a `MixedDataset` where the dataset is a spec file;
 - `EpisodeAwareSampler` is ours where the dataset is a mix (it hands over its `Draws`);
-- `save_checkpoint` leaves the resolved spec beside each saved policy, and a resumed run reads it there: it
-  goes on with the mix it had, whatever became of the file;
 - `make_sample_weighter` knows one more type, `loss_weight`.
+
+The configuration of a training on a mix saves the resolved spec wherever it saves itself: beside each
+checkpoint's policy and into each push. A resumed run reads it there: it goes on with the mix it had, whatever
+became of the file.
 
 Any other dataset goes to LeRobot's own code, untouched.
 """
 
-import inspect
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -53,7 +55,6 @@ def install(script: ModuleType) -> bool:
         {
             (script, "make_train_eval_datasets"): _make_train_eval_datasets,
             (script, "EpisodeAwareSampler"): _make_sampler,
-            (script, "save_checkpoint"): _save_checkpoint,
             (factory, "make_dataset"): _make_dataset,
             (sample_weighting, "make_sample_weighter"): _make_sample_weighter,
         }
@@ -127,7 +128,15 @@ def _make_train_eval_datasets(cfg: Any) -> Any:
         return _patch.stock("make_train_eval_datasets")(cfg)
     train, held_out = make_mixed_datasets(cfg)
     _meta = train.meta
+    # Of this configuration alone: LeRobot saves it beside every policy that it saves or pushes.
+    cfg._save_pretrained = functools.partial(_save_config, cfg, _meta)
     return train, held_out
+
+
+def _save_config(cfg: Any, meta: MixedMetadata, save_directory: Path) -> None:
+    """LeRobot's, and the resolved spec beside it."""
+    type(cfg)._save_pretrained(cfg, save_directory)
+    provenance.save(meta, Path(save_directory), cfg.seed)
 
 
 def _make_dataset(cfg: Any) -> Any:
@@ -152,15 +161,6 @@ def _make_sample_weighter(config: Any, policy: Any, *words: Any, **named: Any) -
         return _patch.stock("make_sample_weighter")(config, policy, *words, **named)
     given = _meta.spec.datasets if _meta is not None else ()
     return loss_weights.make_loss_weighter(policy, any(part.loss_weight is not None for part in given))
-
-
-def _save_checkpoint(*words: Any, **named: Any) -> None:
-    """Stock's, and the resolved spec beside the policy."""
-    stock = _patch.stock("save_checkpoint")
-    stock(*words, **named)
-    if _meta is not None:
-        given = inspect.signature(stock).bind(*words, **named).arguments
-        provenance.save(_meta, Path(given["checkpoint_dir"]) / "pretrained_model", given["cfg"].seed)
 
 
 def _is_mix(cfg: Any) -> bool:

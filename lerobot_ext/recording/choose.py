@@ -91,7 +91,7 @@ def lighter(load: Load) -> dict[str, list[Load]]:
 
 
 def first_that_holds(
-    loads: Sequence[Load], pixels_per_s: float, holds: Callable[[Load], bool], most: int = 3
+    loads: Sequence[Load], pixels_per_s: float, holds: Callable[[Load], bool], most: int = 4
 ) -> Load | None:
     """The heaviest of `loads` that holds, tried in turn.
 
@@ -100,7 +100,7 @@ def first_that_holds(
         pixels_per_s (`float`): What the fastest candidate encodes at full speed: what needs more is passed
             over.
         holds (`Callable`): Tries one.
-        most (`int`, *optional*, defaults to `3`): How many to try.
+        most (`int`, *optional*, defaults to `4`): How many to try.
     """
     within = [load for load in loads if load.frames_per_s * load.width * load.height <= pixels_per_s]
     return next((load for load in within[:most] if holds(load)), None)

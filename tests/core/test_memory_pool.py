@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from doctor_faults.datasets import build_odd
 from lerobot.datasets import dataset_reader
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.sampler import EpisodeAwareSampler
@@ -323,12 +325,12 @@ def test_a_disk_cache_serves_the_next_run_without_decoding(root, pooled, tmp_pat
     first.reader._pool.close()
     del first
     opening._held.clear()
-    [file] = tmp_path.iterdir()
+    [file] = tmp_path.glob("*.frames")
     second = pooled(f"disk:1GiB@{tmp_path}")
     assert second.reader._pool.filled()
     no_decoding(monkeypatch)
     assert_same(expected, second[5])
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(tmp_path.glob("*.frames")) == [file]
 
 
 def test_after_a_power_loss_only_what_reached_the_disk_is_trusted(tmp_path):
@@ -351,7 +353,7 @@ def test_a_changed_dataset_is_decoded_anew_and_the_old_file_makes_room(root, poo
     budget = f"disk:{(N * STEP + 16384) / 2**20}MiB@{cache}"
     first = pooled(budget, at=copy)
     first.reader._pool.fill()
-    [old] = cache.iterdir()
+    [old] = cache.glob("*.frames")
     video = next((copy / "videos").rglob("*.mp4"))
     os.utime(video)
     # As long as a run uses the old file, it stays, and the second one has no room.
@@ -360,7 +362,7 @@ def test_a_changed_dataset_is_decoded_anew_and_the_old_file_makes_room(root, poo
     del first
     opening._held.clear()
     second = pooled(budget, at=copy)
-    [new] = cache.iterdir()
+    [new] = cache.glob("*.frames")
     assert new.name != old.name
     assert not second.reader._pool.filled()
 
@@ -379,6 +381,39 @@ def test_a_full_disk_is_said_and_the_dataset_read_without(root, pooled, tmp_path
     assert ours.reader._pool is None
     assert "are needed and" in caplog.text
     assert_same(open_dataset(root)[0], ours[0])
+
+
+# --- ranks ---
+
+
+def test_the_ranks_of_a_launch_have_one_pool(root, pooled, tmp_path, monkeypatch):
+    """Each rank opens the dataset for itself; here both are this process."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_PORT", str(os.getpid()))
+    first = pooled("8GiB")
+    first.reader._pool.fill()
+    monkeypatch.setattr(opening, "memory_left", lambda: 0)  # as if the first had taken it all
+    second = open_dataset(root)
+    one, other = (dataset.reader._pool.arena.region.descriptor for dataset in (first, second))
+    assert os.fstat(one).st_ino == os.fstat(other).st_ino
+    assert second.reader._pool.filled()
+    monkeypatch.undo()
+    small = pooled("8GiB:24x32")
+    assert not small.reader._pool.filled()
+
+
+def test_all_ranks_may_begin_an_epoch_and_none_starts_it_again(pooled):
+    pool = pooled(SOME).reader._pool
+    pool.begin_epoch(4, 1)
+    while pool.advance():
+        pass
+    last = pool.active()
+    pool.arena.state[4] += 1  # as if another process had begun it
+    pool.begin_epoch(4, 1)
+    assert pool.active() == last
+    pool.begin_epoch(5, 1)
+    assert pool.active() != last
 
 
 # --- trouble ---
@@ -446,3 +481,34 @@ def test_a_bad_budget_stops_before_anything_is_read(root, monkeypatch):
     ram_reader.install()
     with pytest.raises(ValueError, match="LEROBOT_EXT_POOL is 'plenty'"):
         open_dataset(root)
+
+
+# --- depth ---
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A depth camera next to a colour one of another size, and every other sort of feature."""
+    root = tmp_path_factory.mktemp("odd") / "odd"
+    build_odd(root)
+    return root
+
+
+@pytest.mark.parametrize("unit", ["m", "mm"])
+def test_depth_maps_equal_stocks(odd, pooled, unit):
+    stock = LeRobotDataset("me/odd", root=odd, video_backend="pyav", depth_output_unit=unit)
+    ours = pooled("8GiB", at=odd, depth_output_unit=unit, return_uint8=False)
+    assert set(ours.reader._pool.arena.geometry.kinds) == {"uint8", "uint16"}
+    for _ in range(2):
+        for index in (0, 9, 23):
+            assert_same(stock[index], ours[index])
+        ours.reader._pool.fill()
+
+
+def test_a_smaller_depth_map_has_only_depths_that_were_measured(odd, pooled):
+    stock = LeRobotDataset("me/odd", root=odd, video_backend="pyav")
+    ours = pooled("8GiB:16x24", at=odd)
+    key = "observation.images.depth"
+    small, whole = ours[3][key], stock[3][key]
+    assert small.shape == (1, 16, 24)
+    assert torch.equal(small[0], whole[0, 2::4][:, [int((c + 0.5) * 64 / 24) for c in range(24)]])

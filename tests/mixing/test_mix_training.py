@@ -3,6 +3,7 @@
 
 import json
 import logging
+import shutil
 
 import pytest
 import torch
@@ -211,6 +212,35 @@ def test_the_checkpoint_says_what_it_was_trained_on(folder, batches, tmp_path, m
     # The copy is a spec that draws the same.
     again = options(saved / provenance.FILE_NAME)
     assert MixedDataset is type(train_hooks.make_mixed_datasets(again)[0])
+
+
+def test_a_resumed_run_takes_the_file_only_if_it_is_named(folder, script, tmp_path, monkeypatch):
+    spec = spec_of(folder, "named.yaml")
+    (tmp_path / "pretrained_model").mkdir()
+    data, _ = script.make_train_eval_datasets(options(spec))
+    provenance.save(data.meta, tmp_path / "pretrained_model", 1)
+    spec_of(folder, "named.yaml", weights="by_dataset")
+    cfg = options(spec)
+    cfg.resume, cfg.checkpoint_path = True, tmp_path
+    for argv, weights in (([], "explicit"), ([f"--dataset.repo_id={spec}"], "by_dataset")):
+        monkeypatch.setattr("sys.argv", ["lerobot-train", *argv])
+        assert script.make_train_eval_datasets(cfg)[0].meta.spec.weights == weights
+
+
+def test_frames_that_came_since_the_checkpoint_are_told(folder, script, tmp_path, caplog, monkeypatch):
+    root = tmp_path / "c"
+    write_part(root, (5,))
+    spec = write_spec(tmp_path / "grow.yaml", entry(root))
+    (tmp_path / "pretrained_model").mkdir()
+    data, _ = script.make_train_eval_datasets(options(spec))
+    provenance.save(data.meta, tmp_path / "pretrained_model", 1)
+    shutil.rmtree(root)
+    write_part(root, (5, 6))
+    cfg = options(spec)
+    cfg.resume, cfg.checkpoint_path = True, tmp_path
+    monkeypatch.setattr("sys.argv", ["lerobot-train"])
+    script.make_train_eval_datasets(cfg)
+    assert "are not as they were when the checkpoint was written" in caplog.text
 
 
 def test_a_model_card_names_the_datasets(folder, script):

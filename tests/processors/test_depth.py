@@ -49,6 +49,18 @@ def test_every_millimetre_of_a_sensor_comes_back(scale):
     np.testing.assert_array_equal(back.round().astype(np.uint16), array)
 
 
+@pytest.mark.parametrize("scale", ["linear", "log", "inverse"])
+@pytest.mark.parametrize("outside", ["clip", "invalid"])
+def test_a_sensors_bytes_and_the_same_floats_become_the_same(scale, outside):
+    step = DepthStep(0.2, 3.0, "mm", scale, "channel", outside)
+    array = np.arange(2**16, dtype=np.uint16).reshape(256, 256, 1)
+    looked_up, computed = (
+        through(step, given_array, "top_depth")["top_depth"]
+        for given_array in (array, array.astype(np.float32))
+    )
+    np.testing.assert_array_equal(looked_up, computed)
+
+
 @pytest.mark.parametrize("mask", ["channel", "key"])
 def test_what_was_not_measured_is_masked_and_comes_back_as_zero(mask):
     step = DepthStep(0.5, 2.0, "m", "log", mask, outside="invalid", invalid_value=-1.0)

@@ -23,7 +23,7 @@ import torch
 from lerobot_ext.data.shared_region import SharedRegion
 
 _HEAD_BYTES = 4096
-_MAGIC = 0x4C52584F4F500001  # names this layout: change it with the layout
+FORMAT = 0x4C52584F4F500001  # names this layout: change it with the layout
 _ALIGNMENT = 64
 MISSING, READY, ON_DISK = 0, 1, 2
 
@@ -93,8 +93,8 @@ class Arena:
             start += count * size
         self._pid, self._lock = os.getpid(), threading.Lock()
         self._claims: set[int] = set()
-        if self.head[0] != _MAGIC:
-            self.head[0] = _MAGIC
+        if self.head[0] != FORMAT:
+            self.head[0] = FORMAT
             self.head[1] = _boot_number()
         elif region.path is not None and self.head[1] != _boot_number():
             self._trust_only_the_disk()

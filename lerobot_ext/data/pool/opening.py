@@ -13,12 +13,12 @@ import av
 import numpy as np
 
 from lerobot_ext.data import fingerprint
-from lerobot_ext.data.pool.arena import Arena, Geometry
+from lerobot_ext.data.pool.arena import FORMAT, Arena, Geometry
 from lerobot_ext.data.pool.budget import POOL, PoolBudget, parse_budget
 from lerobot_ext.data.pool.episode_pool import EpisodePool
 from lerobot_ext.data.pool.schedule import BUFFERS
 from lerobot_ext.data.pool.source import VideoSource
-from lerobot_ext.data.shared_region import NoRoomError, SharedRegion, find_or_build, posix
+from lerobot_ext.data.shared_region import NoRoomError, SharedRegion, find_or_build, locked, posix
 
 _SUFFIX = ".frames"
 
@@ -89,8 +89,6 @@ def pool_of_reader(reader: Any, budget: PoolBudget) -> EpisodePool | None:
                 f" datasets leave {_gib(left)}",
             )
         geometry = _in_turns(source, geometry, left)
-    if budget.folder is None:
-        _refuse_more_than_there_is(geometry.n_bytes)
     try:
         region = _region(reader, source, geometry, budget)
     except NoRoomError as reason:
@@ -162,6 +160,7 @@ def _region(reader: Any, source: VideoSource, geometry: Geometry, budget: PoolBu
             for camera in source.cameras
         ]
         about = (
+            FORMAT,
             geometry,
             selected,
             starts,
@@ -175,10 +174,13 @@ def _region(reader: Any, source: VideoSource, geometry: Geometry, budget: PoolBu
     def build() -> SharedRegion:
         if budget.folder is not None:
             return SharedRegion.nameless_in(budget.folder, geometry.n_bytes)
+        _refuse_more_than_there_is(geometry.n_bytes)  # here: what another rank has made needs no more
         return SharedRegion.create(geometry.n_bytes)
 
     if budget.folder is not None and geometry.buffers == 1:
-        return _kept_file(budget.folder, f"{key()}{_SUFFIX}", geometry.n_bytes, budget.n_bytes)
+        budget.folder.mkdir(parents=True, exist_ok=True)
+        with locked(budget.folder / "lock"):  # two ranks may come at once
+            return _kept_file(budget.folder, f"{key()}{_SUFFIX}", geometry.n_bytes, budget.n_bytes)
     return find_or_build(lambda: f"frames {key()}", build)
 
 
@@ -186,7 +188,6 @@ def _kept_file(folder: Path, name: str, n_bytes: int, limit: int) -> SharedRegio
     """The cache file of this dataset; files that nobody uses make room, the least recently used first."""
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
     others = sorted(
         (file for file in folder.glob(f"*{_SUFFIX}") if file.name != name),
         key=lambda file: file.stat().st_mtime,

@@ -188,12 +188,14 @@ class CropResizeStep(ConfiguredStep):
         if any(plan.margins):
             is_depth = planes.shape[-3] == 1
             grey = 0.0 if is_depth else settings.pad_value * (1.0 if cut.is_floating_point() else 255)
-            cut = F.pad(cut, plan.margins, value=grey if cut.is_floating_point() else round(grey))
+            cut = _padded(cut, plan.margins, grey if cut.is_floating_point() else round(grey))
         return like(cut, picture)
 
     def _interpolated(self, cut: Tensor, size: tuple[int, int]) -> Tensor:
         """`cut` (..., C, H, W) in `size`, in its own type."""
-        batch = cut.reshape(-1, *cut.shape[-3:])
+        # An array's axes in this form are what torch knows as channels last: half the time of any other.
+        array = cut.ndim == 3 and cut.stride(-3) == 1
+        batch = cut.movedim(0, -1).unsqueeze(0).movedim(-1, 1) if array else cut.reshape(-1, *cut.shape[-3:])
         if cut.shape[-3] == 1 or self.interpolation == "nearest":
             rows = _nearest(size[0], cut.shape[-2], cut.device)
             columns = _nearest(size[1], cut.shape[-1], cut.device)
@@ -220,6 +222,13 @@ class CropResizeStep(ConfiguredStep):
         unknown = sorted(set(fields) - set(own))
         require("per_camera", unknown, not unknown, f"made of the fields {', '.join(own)}")
         return CropResizeStep(**{**own, **fields})
+
+
+def _padded(planes: Tensor, margins: tuple[int, int, int, int], grey: float) -> Tensor:
+    """`planes` (..., C, H, W) with margins; an array's axes stay in the order of an array."""
+    if planes.ndim == 3 and planes.stride(0) == 1:
+        return F.pad(planes.movedim(0, -1), (0, 0, *margins), value=grey).movedim(-1, 0)
+    return F.pad(planes, margins, value=grey)
 
 
 def _nearest(size: int, source: int, device: torch.device) -> Tensor:

@@ -107,9 +107,13 @@ class _GripperFields(ConfiguredStep):
     def _next_number(self, value: float) -> float:
         if value != value:
             raise ValueError(f"`{self.name}` of the {self.part} is NaN; a gripper needs a number.")
-        decided = self._decided(torch.tensor(value, dtype=torch.float64), self._held)
-        self._held = decided
-        return float(self._as_values(decided, torch.tensor(value, dtype=torch.float64)))
+        # The rule of `_decided`, on one number and without torch: a tenth of the time.
+        height = (value - self._middle) * self._direction
+        edge = 0.0
+        if isinstance(self._held, bool):
+            edge = -self.hysteresis if self._held else self.hysteresis
+        self._held = height >= edge
+        return float(self._outputs[0 if self._held else 1])
 
     def _decided(self, values: Tensor, past: Tensor | None) -> Tensor:
         """Whether open, as booleans: inside the band it stays what it was."""
