@@ -27,8 +27,7 @@ def test_the_example_records_replays_and_acts_in_poses(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     lines = done.stdout.strip().splitlines()
     found = re.fullmatch(
-        r"End-effector example: (\d+) frames recorded as poses, replayed through inverse kinematics, "
-        r"(the cube was|no cube was) lifted\.",
+        r"End-effector example: (\d+) frames recorded as poses, replayed through inverse kinematics\.",
         lines[-1],
     )
     assert found

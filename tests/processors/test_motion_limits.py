@@ -213,3 +213,25 @@ def test_another_batch_without_a_reset_is_refused():
 def test_all_joints_of_a_koch_go_through():
     out = MotionLimitsStep(**LIMITS)(robot_transition())["action"]
     assert list(out) == [f"{name}.pos" for name in JOINTS]
+
+
+@given(
+    frames=st.lists(
+        st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=2, max_size=2),
+        min_size=4,
+        max_size=40,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_what_the_step_sends_keeps_the_bounds_per_second(frames):
+    step = MotionLimitsStep(position={"pan": [-50.0, 50.0]}, velocity=120.0, acceleration=600.0, jerk=6000.0)
+    sent = [[0.0, 0.0]] * 3
+    for pan, lift in frames:
+        out = run(step, {"pan.pos": pan, "lift.pos": lift}, {"pan.pos": 0.0, "lift.pos": 0.0})
+        sent.append([out["pan.pos"], out["lift.pos"]])
+    x = np.array(sent)
+    assert np.abs(x[:, 0]).max() <= 50.0
+    assert np.abs(np.diff(x, 1, axis=0)).max() * FPS <= 120.0 + 1e-6
+    assert np.abs(np.diff(x, 2, axis=0)).max() * FPS**2 <= 600.0 + 1e-5
+    # Third differences of a position of size 100 are known to 1e-13, times 27,000.
+    assert np.abs(np.diff(x, 3, axis=0)).max() * FPS**3 <= 6000.0 + 1e-4
