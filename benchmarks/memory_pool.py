@@ -247,6 +247,19 @@ def times_stock(rows: list[Row], row: Row, key: str) -> float:
     return float(ratio if key == "samples_per_s" else 1 / ratio)
 
 
+def by_case(results: dict[str, list[Row]]) -> dict[str, dict[str, Row]]:
+    """What `data_path.py` joins with its own: costs by case and contestant."""
+    cases: dict[str, dict[str, Row]] = {}
+    for row in results["samples"]:
+        case = f"2 workers, {row['start']}" if row["workers"] else "dataset[i]"
+        costs = {key: row[key] for key in ("samples_per_s", "cpu_ms", "bytes")}
+        cases.setdefault(case, {})[row["contestant"]] = costs
+    for row in results["fill"]:
+        costs = {"cpu_ms": row["cpu_ms_a_frame"], "bytes": row["bytes"]}
+        cases.setdefault("filling, a picture", {})[row["contestant"]] = costs
+    return cases
+
+
 def table(results: dict[str, list[Row]]) -> str:
     """Markdown, with the ratios to stock's."""
     rows = results["samples"]
@@ -308,17 +321,16 @@ def main() -> int:
             measure(Path(folder) / "bench", quick=args.quick, seeds=1 if args.quick else args.seeds)
         )
     print(table(results))
-    results["about"] = {
-        "lerobot": lerobot.__version__,
-        "torch": torch.__version__,
-        "cores": os.cpu_count(),
-        "machine": platform.processor() or platform.machine(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "quick": args.quick,
-    }
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    machine = platform.processor() or platform.machine()
+    print(
+        f"LeRobot {lerobot.__version__}, torch {torch.__version__}, {os.cpu_count()} cores of {machine},"
+        f" load {load:.1f}"
+    )
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "memory_pool.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(by_case(results), indent=2) + "\n"
+        (args.out / "memory_pool.json").write_text(text, encoding="utf-8")
         draw(results, args.out / "memory_pool.png")
     warm = [row for row in results["samples"] if row["contestant"] == POOLED]
     ratios = ", ".join(
