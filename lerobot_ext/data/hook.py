@@ -3,6 +3,7 @@
 
 import sys
 
+from lerobot_ext.data.pool.budget import POOL, budget_from_environment
 from lerobot_ext.switches import switched_on
 
 SWITCH = "LEROBOT_EXT_COLUMNS"
@@ -19,18 +20,30 @@ def install_where_datasets_are_read() -> None:
     is nothing to wait for, and no import hook is needed. A script of your own calls `ram_reader.install()`
     itself.
 
-    Environment variable `LEROBOT_EXT_COLUMNS=off` leaves the stock reader in place.
+    Environment variable `LEROBOT_EXT_COLUMNS=off` leaves the stock reader in place; `LEROBOT_EXT_POOL` has
+    pictures served from memory (`lerobot_ext.data.pool`).
 
     Raises:
-        ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
+        ValueError: The switch is neither `on` nor `off`, or the pool's variable cannot be read; the plugin
+            loader turns that into one line.
     """
-    if not switched_on(SWITCH) or _DATASET_MODULE not in sys.modules:
+    if not switched_on(SWITCH):
+        if budget_from_environment() is not None:
+            raise ValueError(
+                f"environment variable {POOL} needs the columns in RAM: unset {SWITCH}, or {POOL}"
+            )
+        return
+    if _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
     from lerobot_ext.data import camera_window, ram_reader
 
-    ram_reader.install()
     camera_window.install()
+    # A budget that cannot be read is told here, and again, as an error, by the reader that should keep to it.
+    if ram_reader.install() and budget_from_environment() is not None:
+        from lerobot_ext.data.pool import sampler
+
+        sampler.install()
 
 
 def install_where_datasets_are_written() -> None:

@@ -35,6 +35,10 @@ import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
 from lerobot_ext.data import fingerprint
+from lerobot_ext.data.pool.budget import budget_from_environment, size_of_backend
+from lerobot_ext.data.pool.episode_pool import EpisodePool
+from lerobot_ext.data.pool.handover import from_pool, name_of
+from lerobot_ext.data.pool.opening import pool_of_reader
 from lerobot_ext.data.shared_region import NoRoomError, find_or_build
 from lerobot_ext.data.shared_tensors import SharedTensors
 from lerobot_ext.lerobot_window import inside_tested_window
@@ -105,6 +109,8 @@ class _ColumnView(dataset_reader.DatasetReader):
     """A stock reader for the length of one call: its `hf_dataset` is a `Columns`, its windows are rows."""
 
     hf_dataset: Columns
+    _row: int
+    _windows: dict[str, torch.Tensor]
 
     def _get_query_indices(
         self, abs_idx: int, ep_idx: int
@@ -137,12 +143,49 @@ class _ColumnView(dataset_reader.DatasetReader):
         self, current_ts: float, query_indices: dict[str, torch.Tensor] | None = None
     ) -> dict[str, list[float]]:
         """The times at which each video is to be decoded."""
-        windows = query_indices or {}
+        windows = self._windows = query_indices or {}
         timestamps = self.hf_dataset.tensors["timestamp"]
         return {
             key: timestamps[windows[key]].tolist() if key in windows else [current_ts]
             for key in self._meta.video_keys
         }
+
+    def _query_videos(self, query_timestamps: dict[str, list[float]], ep_idx: int) -> dict[str, torch.Tensor]:
+        """The frames of all videos, from the pool if there is one."""
+        pool: EpisodePool | None = self._pool
+        if pool is None:
+            return dict(super()._query_videos(query_timestamps, ep_idx))
+        first = int(self._first_row[ep_idx])
+        rows = {
+            number: (self._windows[key] - first).tolist() if key in self._windows else [self._row - first]
+            for number, key in enumerate(pool.source.cameras)
+        }
+        try:
+            pictures = pool.pictures(ep_idx, rows)
+        except Exception:
+            super()._query_videos(query_timestamps, ep_idx)  # says which frame of which camera it is
+            raise
+        result = {key: self._as_stock(key, pictures[n]) for n, key in enumerate(pool.source.cameras)}
+        for number, key in enumerate(pool.source.cameras):
+            if self._return_uint8 and key not in self._meta.depth_keys:
+                result[key] = from_pool(result[key], pool, number, ep_idx, rows[number])
+        return result
+
+    def _as_stock(self, key: str, frames: torch.Tensor) -> torch.Tensor:
+        """(T, C, H, W) frames as stock's `_query_videos` gives them."""
+        if key in self._meta.depth_keys:
+            encoder = self._depth_encoder_configs[key]
+            frames = dataset_reader.dequantize_depth(
+                frames,
+                depth_min=encoder.depth_min,
+                depth_max=encoder.depth_max,
+                shift=encoder.shift,
+                use_log=encoder.use_log,
+                output_unit=self._depth_output_unit,
+            )
+        elif not self._return_uint8:
+            frames = frames.to(torch.float32).div_(255)
+        return frames.squeeze(0)
 
 
 class RamDatasetReader(dataset_reader.DatasetReader):
@@ -157,11 +200,24 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         self._columns: Columns | None = None
         self._first_row: npt.NDArray[np.int64] | None = None
         self._stock_because = ""
+        self._budget = budget_from_environment()
+        self._pool: EpisodePool | None = None
 
     def _build_index_mapping(self) -> None:
         """Stock calls this whenever it has (re)loaded the dataset; the columns are loaded with it."""
         super()._build_index_mapping()
         self._load_columns()
+        self._pool, size = None, size_of_backend(self._video_backend)
+        if self._columns is not None and self._budget is not None:
+            self._pool = pool_of_reader(self, self._budget)
+            if self._pool is not None:
+                name_of(self._pool)
+            size = self._budget.size if self._pool is not None and self._budget.size else size
+        if size is not None:
+            # Imported here: it needs LeRobot's processors, which not every script has loaded.
+            from lerobot_ext.data.pool.size import declare
+
+            declare(self._meta, size)
 
     def get_item(self, idx: Any) -> dict[str, Any]:
         """The item at row `idx`, equal to stock's.
@@ -179,6 +235,7 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         view = object.__new__(_ColumnView)
         view.__dict__.update(self.__dict__)  # transforms, root and windows as they are now
         view.hf_dataset = self._columns
+        view._row = range(len(self._columns))[idx] if self._pool is not None else 0
         return dict(view.get_item(idx))
 
     def _load_columns(self) -> None:
@@ -222,8 +279,14 @@ class RamDatasetReader(dataset_reader.DatasetReader):
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         if self._columns is not None and not _can_travel(self._columns):
-            state["_columns"] = None  # the other process reads them again at its first item
+            # The other process reads them again at its first item; it must not have a pool of its own.
+            state["_columns"] = state["_pool"] = None
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._pool is not None and self._columns is not None:
+            self._pool.source.timestamps = self._columns.tensors["timestamp"]
 
 
 def load_tensors(hf_dataset: Any, meta: Any, limit: int) -> dict[str, torch.Tensor]:

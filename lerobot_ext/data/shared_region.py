@@ -152,7 +152,7 @@ def find_or_build(key: Callable[[], str], build: Callable[[], SharedRegion]) -> 
     folder = _notes_folder()
     digest = hashlib.sha256(f"{launch} {key()}".encode()).hexdigest()[:32]
     note = folder / f"{digest}.json"
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         found = _follow(note)
         if found is not None:
             return found
@@ -182,8 +182,8 @@ def _notes_folder() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with the process."""
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, made if it is not there, that ends with the process."""
     import fcntl
 
     with open(path, "w", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerobot_ext.cli.command import Command, CommandError
 from lerobot_ext.cli.look import add_json_option
-from lerobot_ext.doctor import cameras, checkpoint, dataset, gpu, serial_ports, video
+from lerobot_ext.doctor import cameras, checkpoint, dataset, gpu, recording, serial_ports, video
 from lerobot_ext.doctor.extension import DoctorCheck, add_options, load_checks
 from lerobot_ext.doctor.findings import Section, as_json
 
@@ -70,6 +70,7 @@ _PLUGINS_CHECK = DoctorCheck(
 CORE_CHECKS = [
     _PLUGINS_CHECK,
     video.CHECK,
+    recording.CHECK,
     gpu.CHECK,
     cameras.CHECK,
     serial_ports.CHECK,

@@ -108,6 +108,47 @@ class PatchContract(Contract):
         if windows != {state: [-0.1, 0.0], camera: [0.0]}:
             broken(f"the windows are {windows}")
 
+    @rule(remedy="see how `lerobot.scripts.lerobot_train` makes its dataset and its sampler; adapt mixing")
+    def test_datasets_can_be_mixed(self) -> None:
+        """A spec file is taken for a dataset, and each frame of its datasets is drawn once an epoch."""
+        from lerobot.configs.default import DatasetConfig
+        from lerobot.scripts import lerobot_train
+
+        from lerobot_ext.mixing import train_hooks
+
+        self._lift_window()
+        folder = self.new_folder()
+        for name in "ab":
+            dataset = _start_dataset(folder / name)
+            _add_episode(dataset, 0)
+            dataset.finalize()
+        spec = folder / "mix.json"
+        parts = [{"repo_id": f"guard/{name}", "root": name} for name in "ab"]
+        spec.write_text(json.dumps({"datasets": parts}), encoding="utf-8")
+        if not train_hooks.install(lerobot_train):
+            broken("it does not install")
+        self.at_end(train_hooks.uninstall)
+        windows = dict.fromkeys(f"{kind}_delta_indices" for kind in ("observation", "action", "reward"))
+        config = SimpleNamespace(
+            dataset=DatasetConfig(repo_id=str(spec)),
+            trainable_config=SimpleNamespace(**windows),
+            is_reward_model_training=False,
+            sample_weighting=None,
+            resume=False,
+            tolerance_s=1e-4,
+        )
+        data, _ = lerobot_train.make_train_eval_datasets(config)
+        sampler = lerobot_train.EpisodeAwareSampler(
+            data.meta.episodes["dataset_from_index"],
+            data.meta.episodes["dataset_to_index"],
+            episode_indices_to_use=data.episodes,
+            shuffle=True,
+            absolute_to_relative_idx=data.absolute_to_relative_idx,
+        )
+        drawn = sorted(int(data[row]["index"]) for row in sampler)
+        if drawn != list(range(2 * FRAMES)):
+            broken(f"the rows drawn are {drawn}")
+
     @rule(
         remedy="see what became of `lerobot.datasets` and draccus' registries; adapt overrides.replace_choice"
     )

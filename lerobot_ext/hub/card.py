@@ -11,6 +11,7 @@ from typing import Any
 from lerobot_ext.hub.history import Evaluation, TrainingHistory
 from lerobot_ext.hub.requirements import Requirements, install_line
 from lerobot_ext.intervals import wilson_interval
+from lerobot_ext.mixing.spec import is_spec_path
 
 MARK = "<!-- Written by lerobot_ext from config.json and lerobot_ext.json. -->"
 TAGS = ("lerobot", "lerobot_ext", "robotics")
@@ -44,6 +45,7 @@ def make_card(
         _run_section(config, needs, repo_id),
         _results_section(history, picture),
         _training_section(needs),
+        _mixture_section(needs),
         _features_section(config),
     ]
     header = _header(config, needs, repo_id, history.evaluations, base or {})
@@ -95,7 +97,6 @@ def _header(
     from huggingface_hub import EvalResult, ModelCardData
 
     training = needs.training
-    dataset = training.get("dataset", {}).get("repo_id")
     robot = training.get("dataset", {}).get("robot_type")
     tags = {*TAGS, needs.policy, *map(str, training.get("tags", [])), *map(str, config.get("tags") or [])}
     tags |= {str(tag) for tag in base.get("tags") or []} | ({str(robot)} if robot else set())
@@ -105,8 +106,7 @@ def _header(
         "pipeline_tag": "robotics",
         "tags": sorted(tags),
         "base_model": training.get("base_model") or base.get("base_model"),
-        # A dataset that was never on the Hub has no page there: `local/…` would be a dead link.
-        "datasets": [dataset] if dataset and not dataset.startswith("local/") else None,
+        "datasets": _linked_datasets(training.get("dataset", {})),
     }
     results = [
         EvalResult(
@@ -131,11 +131,33 @@ def _last_of_each(evaluations: list[Evaluation]) -> list[Evaluation]:
     return list({entry.task: entry for entry in evaluations}.values())
 
 
+def _linked_datasets(dataset: dict[str, Any]) -> list[str]:
+    """The datasets that may have a page on the Hub: `local/…` and spec files would be dead links."""
+    parts = dataset.get("mixture") or [dataset]
+    names = [str(part["repo_id"]) for part in parts if part.get("repo_id")]
+    known = [name for name in names if not name.startswith("local/") and not is_spec_path(name)]
+    return list(dict.fromkeys(known))
+
+
+def _mixture_section(needs: Requirements) -> str:
+    """The datasets of a mix, and how often each was drawn."""
+    mixture = needs.training.get("dataset", {}).get("mixture") or []
+    rows = []
+    for part in mixture:
+        share, tasks = f"{100 * float(part.get('share') or 0):.1f} %", "; ".join(part.get("tasks") or [])
+        cells = (f"`{part.get('repo_id')}`", share, part.get("episodes"), part.get("frames"))
+        rows.append(f"| {' | '.join(map(_cell, (*cells, part.get('robot_type') or '', tasks)))} |")
+    head = "| dataset | share of the draws | episodes | frames | robot | tasks |\n|---|---|---|---|---|---|\n"
+    return "## Datasets\n\n" + head + "\n".join(rows) if rows else ""
+
+
 def _summary(needs: Requirements) -> str:
     dataset = needs.training.get("dataset", {})
     text = f"Policy `{needs.policy}` for [LeRobot](https://github.com/huggingface/lerobot)"
     if "repo_id" in dataset:
         text += f", trained on `{dataset['repo_id']}`"
+        if mixture := dataset.get("mixture"):
+            text += f", a mix of {len(mixture)} datasets"
         if "episodes" in dataset:
             text += f" (episodes {dataset['episodes']}, frames {dataset['frames']}, {dataset['fps']} fps)"
         if dataset.get("robot_type"):

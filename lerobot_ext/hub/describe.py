@@ -109,6 +109,11 @@ def _dataset_facts(dataset: Any, meta: Any) -> dict[str, Any]:
             "cameras": [str(key) for key in meta.camera_keys],
             "tasks": [str(task) for task in meta.tasks.index][:20],
         }
+        if mixture := getattr(meta, "mixture", None):
+            # A dataset spec file (docs/mixing.md): under its own name, with its parts.
+            facts |= {"repo_id": meta.repo_id, "mixture": mixture}
+            robots = {part["robot_type"] for part in mixture}
+            facts["robot_type"] = robots.pop() if len(robots) == 1 else None
     return {key: value for key, value in facts.items() if value is not None}
 
 

@@ -6,7 +6,9 @@ Items have the names of the mix. `index`, `episode_index` and `task_index` count
 ours that LeRobot's processors hand on to a policy. It is no feature, so policies do not take it for an input.
 """
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any, Final
 
 import datasets
@@ -15,7 +17,7 @@ import pyarrow as pa
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from lerobot_ext.mixing.features import is_depth
+from lerobot_ext.mixing.features import CAMERA, Features, is_depth
 from lerobot_ext.mixing.metadata import MixedMetadata
 from lerobot_ext.mixing.sampler import Draws
 from lerobot_ext.mixing.statistics import Floats, Source, has_stats, is_numeric, mixed_stats
@@ -23,6 +25,8 @@ from lerobot_ext.mixing.survey import Mix, Part
 
 DATASET_INDEX: Final = "observation.dataset_index"
 LOSS_WEIGHT: Final = "observation.loss_weight"
+logger = logging.getLogger(__name__)
+
 _RENUMBERED: Final = ("index", "episode_index", "task_index")
 
 
@@ -46,10 +50,11 @@ class MixedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         image_transforms: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
-        self._mix = mix
         self._parts = [
-            _open(part, delta_timestamps, image_transforms=image_transforms, **options) for part in mix.parts
+            open_part(part, delta_timestamps, image_transforms=image_transforms, **options)
+            for part in mix.parts
         ]
+        mix = self._mix = replace(mix, features=served_features(mix, self._parts))
         self._bounds = np.cumsum([0, *(part.frames for part in mix.parts)])
         self._ends = np.cumsum(np.concatenate([part.lengths for part in mix.parts]))
         self._new_names = [{old: new for new, old in part.names.items()} for part in mix.parts]
@@ -177,12 +182,43 @@ class MixedDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.set_image_transforms(None)
 
 
-def _open(part: Part, delta_timestamps: Mapping[str, list[float]] | None, **options: Any) -> Any:
-    """A part as LeRobot opens it, with windows by its own names, and without videos that the mix drops."""
+class PartDataset(LeRobotDataset):  # type: ignore[misc]
+    """A dataset without the videos that a mix drops: they are neither looked for nor decoded.
+
+    Args:
+        kept (`Set[str]`): Features of its own that the mix has.
+        words (`Any`): For `LeRobotDataset`.
+        named (`Any`): For `LeRobotDataset`.
+    """
+
+    def __init__(self, kept: Set[str], *words: Any, **named: Any) -> None:
+        self._kept = frozenset(kept)
+        super().__init__(*words, **named)
+
+    @property
+    def meta(self) -> Any:
+        """Its metadata."""
+        return self._own_meta
+
+    @meta.setter
+    def meta(self, meta: Any) -> None:
+        # LeRobot puts it here before it makes the reader, which lists the cameras.
+        for key in [key for key in meta.video_keys if key not in self._kept]:
+            del meta.info.features[key]
+        self._own_meta = meta
+
+
+def open_part(part: Part, delta_timestamps: Mapping[str, list[float]] | None, **options: Any) -> PartDataset:
+    """A part as LeRobot opens it, with windows by its own names.
+
+    Raises:
+        ValueError: Its frames are not those its episodes speak of.
+    """
     windows = None
     if delta_timestamps is not None:
         windows = {part.names[name]: list(deltas) for name, deltas in delta_timestamps.items()}
-    data = LeRobotDataset(
+    data = PartDataset(
+        set(part.names.values()),
         part.spec.repo_id,
         root=part.spec.root,
         revision=part.spec.revision,
@@ -196,10 +232,40 @@ def _open(part: Part, delta_timestamps: Mapping[str, list[float]] | None, **opti
             f"the frames of dataset {part.label} are not those its list of episodes speaks of; "
             f"`lerobot-ext doctor --dataset.repo_id={part.spec.root or part.spec.repo_id}` says what is wrong"
         )
-    kept = set(part.names.values())
-    for key in [key for key in data.meta.video_keys if key not in kept]:
-        del data.meta.info.features[key]  # its own object: nothing else sees that it is gone
+    pool = getattr(data.reader, "_pool", None)
+    if pool is not None and not pool.holds_all:
+        logger.warning(
+            "lerobot_ext: the memory pool holds dataset %s some episodes at a time, which is of little use to"
+            " a mix: frames are drawn from all its episodes. Give LEROBOT_EXT_POOL more room, or smaller"
+            " pictures.",
+            part.label,
+        )
     return data
+
+
+def served_features(mix: Mix, parts: Sequence[Any]) -> Features:
+    """The features of a mix with the sizes that pictures are really given at: a pool or a backend may shrink.
+
+    Raises:
+        ValueError: The datasets give a camera at differing sizes.
+    """
+    found = {name: dict(feature) for name, feature in mix.features.items()}
+    for name, feature in found.items():
+        if feature["dtype"] not in CAMERA:
+            continue
+        given = {
+            part.label: tuple(data.meta.features[part.names[name]]["shape"])
+            for part, data in zip(mix.parts, parts, strict=True)
+        }
+        if len(set(given.values())) > 1:
+            said = "; ".join(f"{shape} in {label}" for label, shape in given.items())
+            raise ValueError(
+                f"`{name}` has differing sizes as the datasets of the mix are read: {said}. Pictures that "
+                "are no videos, and datasets without room in LEROBOT_EXT_POOL, are not shrunk; give the pool "
+                "room for all, or leave out the size"
+            )
+        feature["shape"] = next(iter(given.values()))
+    return found
 
 
 def _pictures_to_convert(part: Part, mix: Mix) -> list[str]:

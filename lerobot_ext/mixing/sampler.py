@@ -66,6 +66,10 @@ def shares(weights: str, frames: Sequence[int], explicit: Sequence[float] = ()) 
 class MixSampler:
     """Draws rows of a mixed dataset; stands in for LeRobot's `EpisodeAwareSampler`.
 
+    Each iteration is the next epoch. There is no `set_epoch`, on purpose: accelerate calls it with the number
+    of epochs of this process, which sends a resumed run back to the order of the first epoch (LeRobot 0.6.1's
+    own sampler has that).
+
     Args:
         draws (`Draws`): What is to be drawn.
         starts (`Sequence[int]`): (N,) first row of each episode.
@@ -110,10 +114,6 @@ class MixSampler:
         self._epoch += 1
         self._start_index = 0
         return map(int, self.epoch_rows(epoch)[start:])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self._epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
         """Where the next iteration starts."""

@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lets `lerobot-train --dataset.repo_id=mix.yaml` train on a mix: the one place where LeRobot is changed.
 
-Three names that the training script looks up are replaced, and `make_dataset` of LeRobot's factory:
+Names that the training script looks up are replaced:
 
 - `make_train_eval_datasets`, `make_dataset` answer with a `MixedDataset` where the dataset is a spec file;
 - `EpisodeAwareSampler` is ours where the dataset is a mix (it hands over its `Draws`);
-- `save_checkpoint` leaves the resolved spec beside each saved policy, and a resumed run reads it there: it
-  goes on with the mix it had, whatever became of the file.
+- `make_sample_weighter` knows one more type, `loss_weight`.
+
+The configuration of a training on a mix saves the resolved spec wherever it saves itself: beside each
+checkpoint's policy and into each push. A resumed run reads it there: it goes on with the mix it had, whatever
+became of the file.
 
 Any other dataset goes to LeRobot's own code, untouched.
 """
 
-import inspect
+import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -23,9 +26,10 @@ import torch
 from lerobot.configs import parser
 from lerobot.datasets import factory
 from lerobot.transforms import ImageTransforms
+from lerobot.utils import sample_weighting
 from lerobot.utils.constants import IMAGENET_STATS
 
-from lerobot_ext.mixing import provenance, sampler
+from lerobot_ext.mixing import loss_weights, provenance, sampler
 from lerobot_ext.mixing.dataset import MixedDataset
 from lerobot_ext.mixing.metadata import MixedMetadata
 from lerobot_ext.mixing.spec import is_spec_path, load_spec
@@ -51,8 +55,8 @@ def install(script: ModuleType) -> bool:
         {
             (script, "make_train_eval_datasets"): _make_train_eval_datasets,
             (script, "EpisodeAwareSampler"): _make_sampler,
-            (script, "save_checkpoint"): _save_checkpoint,
             (factory, "make_dataset"): _make_dataset,
+            (sample_weighting, "make_sample_weighter"): _make_sample_weighter,
         }
     )
 
@@ -124,7 +128,15 @@ def _make_train_eval_datasets(cfg: Any) -> Any:
         return _patch.stock("make_train_eval_datasets")(cfg)
     train, held_out = make_mixed_datasets(cfg)
     _meta = train.meta
+    # Of this configuration alone: LeRobot saves it beside every policy that it saves or pushes.
+    cfg._save_pretrained = functools.partial(_save_config, cfg, _meta)
     return train, held_out
+
+
+def _save_config(cfg: Any, meta: MixedMetadata, save_directory: Path) -> None:
+    """LeRobot's, and the resolved spec beside it."""
+    type(cfg)._save_pretrained(cfg, save_directory)
+    provenance.save(meta, Path(save_directory), cfg.seed)
 
 
 def _make_dataset(cfg: Any) -> Any:
@@ -143,13 +155,12 @@ def _make_sampler(*words: Any, **named: Any) -> Any:
     return sampler.stand_in(_patch.stock("EpisodeAwareSampler"), *words, **named)
 
 
-def _save_checkpoint(*words: Any, **named: Any) -> None:
-    """Stock's, and the resolved spec beside the policy."""
-    stock = _patch.stock("save_checkpoint")
-    stock(*words, **named)
-    if _meta is not None:
-        given = inspect.signature(stock).bind(*words, **named).arguments
-        provenance.save(_meta, Path(given["checkpoint_dir"]) / "pretrained_model", given["cfg"].seed)
+def _make_sample_weighter(config: Any, policy: Any, *words: Any, **named: Any) -> Any:
+    """Stock's, or one that reads the weights of a mix."""
+    if config is None or config.type != loss_weights.TYPE:
+        return _patch.stock("make_sample_weighter")(config, policy, *words, **named)
+    given = _meta.spec.datasets if _meta is not None else ()
+    return loss_weights.make_loss_weighter(policy, any(part.loss_weight is not None for part in given))
 
 
 def _is_mix(cfg: Any) -> bool:
@@ -175,9 +186,8 @@ def _refuse_options(cfg: Any) -> None:
         (dataset.repo_type != "dataset", "dataset.repo_type", dataset.repo_type, "mix datasets, not buckets"),
         (cfg.is_reward_model_training, "reward_model", "given", "mixes train policies"),
     ]
-    if cfg.sample_weighting is not None and cfg.sample_weighting.type != "uniform":
-        kind = cfg.sample_weighting.type
-        refused.append((True, "sample_weighting.type", kind, "its file is of one dataset; use `loss_weight`"))
+    if cfg.sample_weighting is not None and cfg.sample_weighting.type == "rabc":
+        refused.append((True, "sample_weighting.type", "rabc", "its file is of one dataset; use loss_weight"))
     for is_given, option, value, remedy in refused:
         if is_given:
             raise ValueError(

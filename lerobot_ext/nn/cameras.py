@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class CameraFeatures(NamedTuple):
@@ -34,10 +35,10 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels)
 
 
-def _small_backbone(channels: int) -> nn.Module:
+def _small_backbone(planes: int, channels: int) -> nn.Module:
     """Four strided convolutions (reduction 16) that train from scratch on a CPU."""
     layers: list[nn.Module] = []
-    widths = [3, 32, 64, channels, channels]
+    widths = [planes, 32, 64, channels, channels]
     for depth, (source, target) in enumerate(pairwise(widths)):
         kernel = 5 if depth == 0 else 3
         layers += [
@@ -48,11 +49,13 @@ def _small_backbone(channels: int) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def _resnet18_backbone() -> nn.Module:
+def _resnet18_backbone(planes: int) -> nn.Module:
     """ResNet-18 without its classifier: reduction 32, 512 channels, GroupNorm, random weights."""
     from torchvision.models import resnet18
 
     network = resnet18(weights=None, norm_layer=_group_norm)
+    if planes != 3:
+        network.conv1 = nn.Conv2d(planes, 64, kernel_size=7, stride=2, padding=3, bias=False)
     return nn.Sequential(*list(network.children())[:-2])
 
 
@@ -85,24 +88,36 @@ class MultiCameraEncoder(nn.Module):
         dim (`int`): Width of tokens and of each camera's pooled vector.
         image_size (`tuple[int, int]`): Height and width of the network's input, in pixels.
         backbone (`str`): `"small"` or `"resnet18"`.
+        planes (`int`, *optional*, defaults to `3`): Channels of a frame: 3 for colour.
+        checkpointing (`bool`, *optional*, defaults to `False`): Compute the network's activations anew in the
+            backward pass instead of keeping them: less memory, a third more time.
 
     Raises:
         ValueError: If `backbone` is unknown.
     """
 
     def __init__(
-        self, cameras: int, steps: int, dim: int, image_size: tuple[int, int], backbone: str
+        self,
+        cameras: int,
+        steps: int,
+        dim: int,
+        image_size: tuple[int, int],
+        backbone: str,
+        *,
+        planes: int = 3,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
+        self.checkpointing = checkpointing
         if backbone == "small":
-            self.backbone = _small_backbone(dim)
+            self.backbone = _small_backbone(planes, dim)
         elif backbone == "resnet18":
-            self.backbone = _resnet18_backbone()
+            self.backbone = _resnet18_backbone(planes)
         else:
             raise ValueError(f"`backbone` ({backbone!r}) is unknown; choose 'small' or 'resnet18'.")
         with torch.no_grad():
-            channels, height, width = self.backbone(torch.zeros(1, 3, *image_size)).shape[1:]
+            channels, height, width = self.backbone(torch.zeros(1, planes, *image_size)).shape[1:]
         self.project = nn.Conv2d(channels, dim, 1)
         self.keypoints = SpatialKeypoints()
         self.pool = nn.Linear(2 * dim, dim)
@@ -114,15 +129,19 @@ class MultiCameraEncoder(nn.Module):
         """Encode frames.
 
         Args:
-            frames (`list[Tensor]`): One (B, S, 3, H, W) tensor a camera, normalised; sizes may differ.
+            frames (`list[Tensor]`): One (B, S, planes, H, W) tensor a camera, normalised; sizes may differ.
 
         Returns:
             `CameraFeatures`: Tokens and pooled vectors.
         """
         batch, steps = frames[0].shape[:2]
         resized = [self._resize(rearrange(camera, "b s c h w -> (b s) c h w")) for camera in frames]
-        stacked = torch.stack(resized, dim=1)  # (B S, C, 3, h, w)
-        features = self.project(self.backbone(stacked.flatten(0, 1)))  # (B S C, D, h', w')
+        stacked = torch.stack(resized, dim=1).flatten(0, 1)  # (B S C, planes, h, w)
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            mapped = checkpoint(self.backbone, stacked, use_reentrant=False)
+        else:
+            mapped = self.backbone(stacked)
+        features = self.project(mapped)  # (B S C, D, h', w')
         pooled = self.pool(self.keypoints(features))
         pooled = rearrange(pooled, "(b s c) d -> b s (c d)", b=batch, s=steps)
         tokens = rearrange(features, "(b s c) d h w -> b s c (h w) d", b=batch, s=steps)

@@ -8,7 +8,9 @@ LeRobot's normaliser passes a feature on as it is when its statistics are missin
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from lerobot.configs import NormalizationMode, PreTrainedConfig
+from numpy.typing import NDArray
 
 # What each mode reads.
 _KEYS = {
@@ -34,16 +36,59 @@ def require_statistics(
     """
     if dataset_stats is None:
         return
-    modes = {getattr(kind, "value", kind): mode for kind, mode in config.normalization_mapping.items()}
-    missing = []
-    for name, feature in {**(config.input_features or {}), **(config.output_features or {})}.items():
-        mode = modes.get(feature.type.value, NormalizationMode.IDENTITY)
-        absent = [key for key in _KEYS.get(mode, ()) if key not in dataset_stats.get(name, {})]
-        if absent:
-            missing.append(f"`{name}` ({', '.join(absent)} for {mode.value})")
+    features = {**(config.input_features or {}), **(config.output_features or {})}
+    missing = unusable_statistics(features, config.normalization_mapping, dataset_stats, finite=False)
     if missing:
         raise ValueError(
             f"The dataset has no statistics of {'; '.join(missing)}: they would go unnormalised. It has "
             f"those of {sorted(dataset_stats)}. Recompute the dataset's statistics, rename the feature with "
             "`--rename_map`, or set its type to IDENTITY in `normalization_mapping`."
         )
+
+
+def unusable_statistics(
+    features: Mapping[str, Any],
+    modes: Mapping[Any, NormalizationMode],
+    statistics: Mapping[str, Mapping[str, Any]],
+    *,
+    finite: bool = True,
+) -> list[str]:
+    """Each feature that cannot be normalised, with the reason: ``"`action` (std for MEAN_STD)"``.
+
+    Args:
+        features (`Mapping[str, PolicyFeature]`): What is to be normalised.
+        modes (`Mapping`): The mode of each type, by `FeatureType` or its name; others are IDENTITY.
+        statistics (`Mapping`): Numbers, arrays or tensors by feature and name.
+        finite (`bool`, *optional*, defaults to `True`): Look into the numbers too: NaN, infinity, and a range
+            or deviation of zero, by which the normaliser divides.
+    """
+    by_name = {getattr(kind, "value", kind): mode for kind, mode in modes.items()}
+    wrong = []
+    for name, feature in features.items():
+        mode = by_name.get(feature.type.value, NormalizationMode.IDENTITY)
+        needed, there = _KEYS.get(mode, ()), statistics.get(name, {})
+        absent = [key for key in needed if key not in there]
+        if absent:
+            wrong.append(f"`{name}` ({', '.join(absent)} for {mode.value})")
+        elif needed and finite and (fault := _numerical_fault(needed, there)):
+            wrong.append(f"`{name}` ({fault})")
+    return wrong
+
+
+def _numerical_fault(needed: tuple[str, ...], statistics: Mapping[str, Any]) -> str:
+    """What is wrong with a feature's two numbers; empty if nothing."""
+    first, second = (np.asarray(statistics[key], dtype=np.float64) for key in needed)
+    for key, numbers in zip(needed, (first, second), strict=True):
+        bad = np.flatnonzero(~np.isfinite(numbers))
+        if bad.size:
+            return f"{key} is NaN or infinite at {_places(bad)}"
+    spread = second if needed[1] == "std" else second - first
+    flat = np.flatnonzero(spread <= 0)
+    if not flat.size:
+        return ""
+    what = "std is" if needed[1] == "std" else f"{needed[1]} - {needed[0]} is"
+    return f"{what} 0 or less at {_places(flat)}: it never changed"
+
+
+def _places(indices: NDArray[Any]) -> str:
+    return ", ".join(str(index) for index in indices[:8].tolist()) + (", …" if indices.size > 8 else "")

@@ -48,7 +48,7 @@ def shortfall(pace: "Pace") -> str:
     """Why a candidate that was fed like this does not hold; empty when it does."""
     if pace.dropped:
         return f"{pace.dropped} frames dropped"
-    if pace.late > _LATE_SHARE * pace.ticks:
+    if pace.late > max(1, _LATE_SHARE * pace.ticks):
         return f"{pace.late} of {pace.ticks} late"
     if pace.kept_up < _KEPT_UP:
         return f"falls behind ({pace.kept_up:.0%})"
@@ -91,7 +91,7 @@ def lighter(load: Load) -> dict[str, list[Load]]:
 
 
 def first_that_holds(
-    loads: Sequence[Load], pixels_per_s: float, holds: Callable[[Load], bool], most: int = 3
+    loads: Sequence[Load], pixels_per_s: float, holds: Callable[[Load], bool], most: int = 4
 ) -> Load | None:
     """The heaviest of `loads` that holds, tried in turn.
 
@@ -100,7 +100,7 @@ def first_that_holds(
         pixels_per_s (`float`): What the fastest candidate encodes at full speed: what needs more is passed
             over.
         holds (`Callable`): Tries one.
-        most (`int`, *optional*, defaults to `3`): How many to try.
+        most (`int`, *optional*, defaults to `4`): How many to try.
     """
     within = [load for load in loads if load.frames_per_s * load.width * load.height <= pixels_per_s]
     return next((load for load in within[:most] if holds(load)), None)

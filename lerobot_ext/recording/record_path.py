@@ -46,7 +46,7 @@ class Recorded:
 
     def keeps(self, fps: int) -> bool:
         """Whether it was in time: 29 of 30 frames a second, all there, one in a hundred late at most."""
-        return self.hz >= fps * 29 / 30 and not self.dropped and self.late <= 0.01 * self.frames
+        return self.hz >= fps * 29 / 30 and not self.dropped and self.late <= max(1, 0.01 * self.frames)
 
 
 def record(

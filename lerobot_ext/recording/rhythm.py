@@ -18,6 +18,7 @@ _SLOW: Final = 0.93
 """Of the rate: stock's loop alone loses one or two in a hundred to sleeping."""
 _LATE: Final = 1.5
 _LATE_SHARE: Final = 0.1
+_BUFFERED: Final = 0.5
 _MUCH: Final = 0.4
 _CPU_FULL: Final = 0.85
 _QUEUE_FULL: Final = 0.8
@@ -54,7 +55,8 @@ class Rhythm:
     """The frames of one recording.
 
     Only frames that follow each other within an episode count: what happens between episodes, while one is
-    saved or thrown away, and in the half second in which encoders start, says nothing about the rate.
+    saved or thrown away, and in the half second in which encoders start, says nothing about the rate. Nor do
+    frames that come twice as fast as asked: `lerobot-rollout` kept them for a while, and hands them on.
 
     Args:
         fps (`float`): Frames a second that were asked for.
@@ -127,6 +129,8 @@ class Rhythm:
         return self.n_counted / self.counted_s if self.n_counted >= _LEAST_FRAMES else None
 
     def _count(self, frame: _Frame) -> None:
+        if frame.interval_s < _BUFFERED / self.fps:
+            return
         self._window.append(frame)
         self.n_counted += 1
         self.counted_s += frame.interval_s

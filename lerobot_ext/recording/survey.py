@@ -149,7 +149,8 @@ def _look_lower(plan: Plan, pictures: Sequence[Picture], folder: Path, found: Fo
     working = [row for row in found.rows if row.effort is not None]
     if not working:
         return
-    fastest = max(working, key=lambda row: row.effort.frames_per_s if row.effort is not None else 0.0)
+    # By CPU time: on a busy machine, where nothing may hold, speeds say little.
+    fastest = min(working, key=lambda row: row.effort.cpu_ms if row.effort is not None else float("inf"))
     speed = fastest.effort.frames_per_s if fastest.effort is not None else 0.0
     pixels_per_s = speed * plan.load.width * plan.load.height * (1 - plan.headroom)
 

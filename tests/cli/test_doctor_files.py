@@ -57,6 +57,13 @@ def test_checkpoint_dataset_and_their_fit_in_one_report_and_fixed(broken):
 def test_all_that_needs_no_argument(tmp_path):
     ran = doctor(tmp_path, "--all", "--json")
     report = json.loads(ran.stdout)
-    assert [entry["check"] for entry in report["examined"]] == ["plugins", "video", "gpu", "cameras", "ports"]
+    assert [entry["check"] for entry in report["examined"]] == [
+        "plugins",
+        "video",
+        "recording",
+        "gpu",
+        "cameras",
+        "ports",
+    ]
     assert ran.returncode == (0 if report["ok"] else 1)
     assert all(finding["remedy"] for finding in report["findings"])

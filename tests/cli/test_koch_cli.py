@@ -10,6 +10,7 @@ import pytest
 from lerobot_env_koch.bench.command import camera_argument
 from lerobot_env_koch.bench.control import BenchClient
 from lerobot_env_koch.constants import JOINT_NAMES
+from step_files import step, write
 from stock_cli import PATIENCE_MS, calibrate, run, sim
 
 pytestmark = pytest.mark.slow
@@ -116,6 +117,56 @@ def test_recording_with_a_camera_and_the_tracker(home, calibrated):
     # The follower is where the leader was a tenth of a second before.
     assert np.abs(state[3:, :6] - action[:-3]).mean() < 6
     assert np.ptp(action[:, 0]) > 0.5
+
+
+def test_recording_with_steps_in_both_arms(home, calibrated, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "helpers"))
+    steps = write(
+        home / "steps.json",
+        teleop_action=[step("ToTurns")],
+        robot_action=[step("FromTurns")],
+        robot_observation=[step("HalvePictures")],
+    )
+    root = home / "turns"
+    words = [
+        *follower_words(calibrated),
+        *leader_words(calibrated),
+        f"--robot.pipeline={steps}",
+        f"--teleop.pipeline={steps}",
+        f"--robot.cameras={camera_argument(calibrated)}",
+        "--dataset.repo_id=me/koch_turns",
+        f"--dataset.root={root}",
+        "--dataset.single_task=Lift the red cube.",
+        "--dataset.num_episodes=1",
+        "--dataset.episode_time_s=4",
+        "--dataset.reset_time_s=0",
+        "--dataset.push_to_hub=false",
+        "--play_sounds=false",
+    ]
+    done = run(home, "lerobot-record", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    dataset = LeRobotDataset("me/koch_turns", root=root, video_backend="pyav")
+    assert dataset.features["action"]["names"] == [f"{name}.turns.pos" for name in JOINT_NAMES]
+    assert dataset.features["observation.state"]["names"] == [f"{name}.pos" for name in JOINT_NAMES]
+    assert dataset.features["observation.images.top"]["shape"] == (48, 48, 3)
+    rows = dataset.hf_dataset.with_format("numpy")
+    state, action = np.stack(rows["observation.state"]), np.stack(rows["action"])
+    # The motors got joints again: the follower is where the leader was a tenth of a second before.
+    assert np.abs(state[3:] - 360 * action[:-3]).mean() < 6
+    assert np.ptp(action[:, 0]) > 0.5 / 360
+    # Another file's actions would be lost on the motors; the robot says so instead.
+    refused = run(
+        home,
+        "lerobot-teleoperate",
+        *follower_words(calibrated),
+        *leader_words(calibrated),
+        f"--robot.pipeline={steps}",
+        "--teleop_time_s=3",
+    )
+    assert refused.returncode != 0
+    assert "a leader needs the same file as `--teleop.pipeline`" in refused.stderr
 
 
 def test_a_wrong_port_ends_in_one_clear_line(home, ready):

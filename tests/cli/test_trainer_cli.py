@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two `lerobot-train` processes (gloo) with our comforts installed, and a run that they have to equal."""
 
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from stock_cli import BIN, START_S, environment
 from stock_loop import LOOP, POLICY, train, write_dataset
+from two_ranks import run_two_ranks
 
 from lerobot_ext.training.metrics_file import read_metrics
 
@@ -17,38 +14,6 @@ pytestmark = pytest.mark.slow
 
 # One action a chunk: no padding, so that the loss is a plain mean over the batch.
 WORDS = [*POLICY, *LOOP, "--policy.chunk_size=1", "--policy.n_action_steps=1", "--log_freq=2"]
-
-
-def run_two_ranks(home: Path, *words: str) -> str:
-    """`torchrun` on `lerobot-train`, as a user starts two ranks; its port is any that is free.
-
-    torch 2.11 can deadlock while it takes gloo down: the reducer joins gloo's thread and holds the GIL, which
-    that thread needs to free a tensor. LeRobot has said "End of training" by then and all files are written,
-    so a launcher that does not come back after that is put away.
-    """
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    log = home / "two_ranks.log"
-    with open(log, "w") as sink:
-        process = subprocess.Popen(
-            [sys.executable, *launcher, str(BIN / "lerobot-train"), *words],
-            env=environment(home),
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-        )
-    end = time.monotonic() + 2 * START_S
-    is_over = hangs = False
-    while process.poll() is None and not hangs:
-        if not is_over and "End of training" in log.read_text():
-            is_over, end = True, min(end, time.monotonic() + 30)
-        hangs = time.monotonic() > end
-        time.sleep(0.2)
-    if hangs:
-        process.terminate()  # torchrun ends its ranks, by force after 30 s
-        process.wait(60)
-    said = log.read_text()
-    assert process.returncode == 0 or (hangs and is_over), said[-4000:]
-    return said
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,13 @@ def other_parameters(monkeypatch):
     monkeypatch.setattr(factory, "resolve_delta_timestamps", lambda policy, meta: stock(policy, meta))
 
 
+def another_sampler(monkeypatch):
+    from lerobot.scripts import lerobot_train
+
+    monkeypatch.setattr(lerobot_train, "FrameSampler", lerobot_train.EpisodeAwareSampler, raising=False)
+    monkeypatch.delattr(lerobot_train, "EpisodeAwareSampler")
+
+
 def a_copied_registry(monkeypatch):
     known = RobotConfig.get_known_choices
     monkeypatch.setattr(RobotConfig, "get_known_choices", classmethod(lambda cls: dict(known())))
@@ -66,6 +73,7 @@ def test_all_changes_work_with_the_lerobot_of_our_window():
         (no_journal, "episode-journal-keeps-episodes"),
         (unsorted_columns, "columns-in-memory-equal-the-stock-reader"),
         (other_parameters, "cameras-have-windows-of-their-own"),
+        (another_sampler, "datasets-can-be-mixed"),
         (a_copied_registry, "registered-names-can-be-replaced"),
         (another_hub_client, "hub-requests-can-be-rerouted"),
     ],

@@ -8,6 +8,7 @@ from lerobot_env_koch.constants import GRIPPER_HOLD_RAD, JOINT_NAMES
 from lerobot_env_koch.expert import make_expert
 from lerobot_env_koch.physics import HAND_SPEED_RAD_S, KochWorld
 from lerobot_env_koch.tasks import Region
+from lerobot_env_koch.tour import REST_S, SIDE_M, Tour
 from lerobot_env_koch.units import LOWER_RAD, MID_RAD, UPPER_RAD, units_to_rad
 
 ALL = np.ones(6, dtype=bool)
@@ -247,3 +248,41 @@ def test_bad_input_is_named(world: KochWorld, call: object, message: str) -> Non
 def test_impossible_region_is_named(region: Region, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         KochWorld(region)
+
+
+def test_a_tour_counts_stops_in_order_and_only_after_a_rest() -> None:
+    middle = np.array([0.0, 0.14, 0.08])
+    tour = Tour(middle)
+    left, right = middle - SIDE_M, middle + SIDE_M
+    tour.follow(right, 1.0)
+    tour.follow(middle, 1.0)
+    assert tour.done == 0  # the left one comes first
+    tour.follow(left, 0.01)
+    assert tour.done == 1
+    tour.follow(middle, REST_S / 2)
+    tour.follow(left, 0.01)  # left the middle too early: the rest begins anew
+    tour.follow(middle, REST_S / 2)
+    assert tour.done == 1
+    tour.follow(middle, REST_S)
+    for stop in (right, middle, left):
+        assert not tour.is_over
+        tour.follow(stop, REST_S)
+    assert tour.is_over
+    assert tour.missing_m(right) == 0.0
+
+
+def test_a_tour_looks_alike_on_the_way_there_and_back() -> None:
+    """What a policy sees in the middle does not tell where to go next."""
+    world = KochWorld(renderer="painter")
+    world.reset("tour", np.random.default_rng(0))
+    expert = make_expert("tour")
+    resting: dict[int, list[np.ndarray]] = {1: [], 3: []}
+    for _ in range(140):
+        world.set_targets(units_to_rad(expert.act(world)))
+        world.step(1 / 30)
+        at_rest = np.linalg.norm(world.gripper_tip() - world.goal) < 0.004
+        if at_rest and world._tour is not None and world._tour.done in resting:
+            resting[world._tour.done].append(np.array([*world.joint_positions, *world.environment_state()]))
+    first, second = (np.array(resting[done][-1]) for done in (1, 3))
+    np.testing.assert_allclose(first, second, atol=0.02)
+    assert world.success("tour")

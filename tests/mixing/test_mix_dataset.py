@@ -144,6 +144,60 @@ def test_workers_read_the_same_items(folder, context):
     assert rows == sampler.epoch_rows(0).tolist()
 
 
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    """A spec of two datasets with videos, read with our columns and a pool as `LEROBOT_EXT_POOL` says."""
+    write_part(tmp_path / "c", (5, 6) * 4, cameras={TOP: "video"})
+    write_part(tmp_path / "d", (4, 7), cameras={TOP: "video", "observation.images.wrist": "video"})
+
+    def open_videos(pool):
+        monkeypatch.setenv("LEROBOT_EXT_POOL", pool)
+        spec = write_spec(
+            tmp_path / "mix.yaml", entry(tmp_path / "c"), entry(tmp_path / "d", drop=["*.wrist"])
+        )
+        return MixedDataset(survey(spec).checked(), return_uint8=True, video_backend="pyav")
+
+    assert ram_reader.install()
+    yield open_videos
+    ram_reader.uninstall()
+
+
+def test_a_memory_pool_serves_mixes_and_holds_no_dropped_camera(videos):
+    plain, pooled = videos("off"), videos("64MiB")
+    pools = [part.reader._pool for part in pooled.parts]
+    assert [pool.source.cameras for pool in pools] == [(TOP,), (TOP,)]
+    for row in (0, 8, 43, 44, 54):
+        assert torch.equal(pooled[row][TOP], plain[row][TOP])
+    assert all(pool.served and pool.holds_all for pool in pools)
+
+
+def test_a_pool_that_is_too_small_for_a_mix_is_told(videos, caplog):
+    pooled = videos("150KiB")
+    assert "is of little use to a mix" in caplog.text
+    assert pooled[0][TOP].shape == (3, 32, 48)
+
+
+@pytest.fixture
+def in_training(monkeypatch):
+    """Shrunk pictures are declared in a `lerobot-train` only; elsewhere datasets keep what they say."""
+    from lerobot_ext.data.pool import size
+
+    monkeypatch.setattr(size, "training_script", lambda: size)
+    monkeypatch.setattr(size, "_install", lambda script: None)
+
+
+def test_shrunk_pictures_are_declared_by_the_mix(videos, in_training):
+    pooled = videos("64MiB:16x24")
+    assert pooled[3][TOP].shape == (3, 16, 24)
+    assert tuple(pooled.meta.features[TOP]["shape"]) == (16, 24, 3)
+
+
+def test_pictures_shrunk_in_one_dataset_alone_are_refused(videos, in_training):
+    said = r"differing sizes .*\(16, 24, 3\) in user/c; \(32, 48, 3\) in user/d"
+    with pytest.raises(ValueError, match=said):
+        videos("60KiB:16x24")
+
+
 def test_a_mix_survives_a_pickle(folder):
     mixed = open_mix(folder, WINDOWS)
     again = pickle.loads(pickle.dumps(mixed))

@@ -17,15 +17,20 @@ from small_hierarchical import SMALL
 class Episodes:
     """What the policy reads of a dataset's metadata: two episodes of 40 and 60 frames."""
 
+    fps = 30
     episodes = {"dataset_from_index": [0, 40], "dataset_to_index": [40, 100]}  # noqa: RUF012
 
 
-def features(state: int, action: int, env: int, cameras: int) -> dict[str, dict[str, PolicyFeature]]:
+def features(
+    state: int, action: int, env: int, cameras: int, depths: int
+) -> dict[str, dict[str, PolicyFeature]]:
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (state,))}
     if env:
         inputs["observation.environment_state"] = PolicyFeature(FeatureType.ENV, (env,))
     for i in range(cameras):
         inputs[f"observation.images.cam{i}"] = PolicyFeature(FeatureType.VISUAL, (3, 40 + 8 * i, 48))
+    for i in range(depths):
+        inputs[f"observation.images.depth{i}"] = PolicyFeature(FeatureType.VISUAL, (1, 40, 48 + 8 * i))
     return {
         "input_features": inputs,
         "output_features": {"action": PolicyFeature(FeatureType.ACTION, (action,))},
@@ -41,10 +46,10 @@ def _seeded() -> None:
 @pytest.fixture
 def make_config() -> Callable[..., HierarchicalDiffusionConfig]:
     def make(
-        state: int = 4, action: int = 4, env: int = 3, cameras: int = 0, **fields: Any
+        state: int = 4, action: int = 4, env: int = 3, cameras: int = 0, depths: int = 0, **fields: Any
     ) -> HierarchicalDiffusionConfig:
         return HierarchicalDiffusionConfig(
-            device="cpu", **features(state, action, env, cameras), **{**SMALL, **fields}
+            device="cpu", **features(state, action, env, cameras, depths), **{**SMALL, **fields}
         )
 
     return make

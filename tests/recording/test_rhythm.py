@@ -70,6 +70,14 @@ def test_what_happens_between_episodes_never_counts(between, pause):
     assert rhythm.n_late == 0
 
 
+def test_frames_from_a_buffer_do_not_make_a_rate():
+    rhythm = Rhythm(FPS, 2)
+    now = play(rhythm, [1 / FPS] * 60)
+    now = play(rhythm, [0.001] * 300, start=now, index=60)
+    play(rhythm, [1 / FPS] * 60, start=now, index=360)
+    assert rhythm.mean_hz == pytest.approx(FPS)
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.integers(1, 120))
 def test_any_times_are_taken(intervals, fps):
     rhythm = Rhythm(fps, 2)

@@ -50,6 +50,18 @@ def test_a_reader_that_does_not_find_the_frames_is_noticed(tmp_path, pictures, m
     assert encode(QUICK, SMALL, pictures, tmp_path, 12).decode_cpu_ms is None
 
 
+def test_a_reader_that_gives_the_frame_before_is_noticed(tmp_path, pictures, monkeypatch):
+    from lerobot_ext.recording import trial
+
+    real = trial.video_utils.decode_video_frames
+
+    def one_early(path, times, *words, **named):
+        return real(path, [max(0.0, when - 0.1) for when in times], *words, **named)
+
+    monkeypatch.setattr(trial.video_utils, "decode_video_frames", one_early)
+    assert encode(QUICK, SMALL, pictures, tmp_path, 12).decode_cpu_ms is None
+
+
 def test_a_slow_encoder_is_seen_to_fall_behind(tmp_path, pictures, monkeypatch):
     """The encoder's thread takes three frames a second; ten come."""
     import time

@@ -45,6 +45,7 @@ def known():
 def watching(clock, known, caplog):
     caplog.set_level(logging.INFO)
     SPENT.take()
+    writer_hooks.forget(watch.WATCH)  # an earlier test may have loaded all plugins
     watcher = watch.RecordingWatch(clock, lambda: 0.2 * clock.now, lambda load: list(known))
     writer_hooks.observe(watcher)
     yield watcher

@@ -131,6 +131,10 @@ def test_a_single_frame_is_taken_without_decoding_what_comes_after_it(videos, ki
         assert list(dict.fromkeys(fed)) == order[start : order.index(index.pts[number]) + 1]
 
 
+def test_no_times_give_no_frames(videos):
+    assert VideoDecoder(videos(KINDS[1])[0]).read([], 1e-4).shape == (0, 3, 48, 64)
+
+
 def test_fields_are_waited_for(videos):
     path, seconds, frames = videos(KINDS[-1])
     decoder = VideoDecoder(path)

@@ -112,19 +112,29 @@ def test_any_bytes_are_a_table_or_none(content):
 
 
 @pytest.mark.slow
-def test_the_benchmark_runs_and_writes_its_numbers_and_picture(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "data_path.py"), "--quick", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        env=dict(os.environ) | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert ran.stdout.strip().splitlines()[-1].startswith("data_path: a random frame costs ")
-    numbers = json.loads((tmp_path / "data_path.json").read_text())
-    for case in ("frames", "items", "loader"):
-        for costs in numbers[case].values():
+@pytest.mark.timeout(900)
+def test_the_benchmark_runs_and_writes_its_numbers_picture_and_tables(tmp_path):
+    def run(*words: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, str(ROOT / "benchmarks" / "data_path.py"), "--out", str(tmp_path), *words],
+            capture_output=True,
+            text=True,
+            timeout=800,
+            env=dict(os.environ) | {"HF_HUB_OFFLINE": "1"},
+        )
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        return ran.stdout.strip()
+
+    last = run("--quick").splitlines()[-1]
+    assert last.startswith("data_path: a random frame costs ")
+    assert last.endswith(" targets reached")
+    sections = json.loads((tmp_path / "data_path.json").read_text())["sections"]
+    assert set(sections) == {"decode", "items", "loader", "windows"}
+    for section in ("decode", "items", "loader"):
+        for costs in sections[section].values():
             assert {"stock pyav", "ours"} <= costs.keys()
-            assert all(cost["cpu_ms"] > 0 for cost in costs.values())
+            assert all(cost["cpu_ms"] > 0 and cost["wall_ms"] > 0 for cost in costs.values())
     assert (tmp_path / "data_path.png").stat().st_size > 1000
+    rows = [line for line in run("--markdown").splitlines() if line.startswith("| ") and "this" not in line]
+    assert len(rows) == 3, "a codec, an item, a loader"
+    assert "dataset[i]" in run("--quick", "--resume", "--only", "items")

@@ -64,12 +64,16 @@ def run_pipeline(folder: Path) -> dict[str, Any]:
     from lerobot.processor.converters import identity_transition
     from lerobot.utils.import_utils import register_third_party_plugins
 
+    from .synthetic import seed_everything
+
     register_third_party_plugins()
     name = json.loads((folder / "pipeline.name").read_text(encoding="utf-8"))
     pipeline = DataProcessorPipeline.from_pretrained(
         folder, config_filename=name, to_transition=identity_transition, to_output=identity_transition
     )
     transition = pickle.loads((folder / "transition.pickle").read_bytes())
+    # As the contract does on its side: a step may draw from torch's generator.
+    seed_everything(3)
     (folder / "answer.pickle").write_bytes(pickle.dumps(pipeline(transition)))
     return {}
 

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from doctor_faults import Fault, World, merged
-from lerobot_ext.doctor import camera_child, cameras, gpu, serial_ports, video
+from lerobot_ext.doctor import camera_child, cameras, gpu, recording, serial_ports, video
 from lerobot_ext.doctor.child import Answer, ask
 from lerobot_ext.doctor.findings import Section
+from lerobot_ext.recording.load import Load
 
 # --- video libraries
 
@@ -422,9 +423,29 @@ PORT_FAULTS = [
     Fault("no port", "no_port", "serial ports", one_port(ports=list), "note"),
 ]
 
-FAULTS = [*VIDEO_FAULTS, *GPU_FAULTS, *CAMERA_FAULTS, *PORT_FAULTS]
+# --- recording
+
+
+def recordings(**changes: Any) -> Callable[[World], Section]:
+    found = merged({"frames_per_s": 200.0, "cpu_ms": 5.0, "flags": []}, **changes)
+    return lambda world: recording.conclude(found, Load(3, 640, 480, 30))
+
+
+RECORDING_FAULTS = [
+    Fault("a slow encoder", "encoder_slow", "3x640x480@30", recordings(frames_per_s=55.0), "note"),
+    Fault(
+        "a slow encoder, flags known",
+        "encoder_slow",
+        "3x640x480@30",
+        recordings(frames_per_s=55.0, flags=["--dataset.streaming_encoding=true"]),
+        "note",
+    ),
+]
+
+FAULTS = [*VIDEO_FAULTS, *RECORDING_FAULTS, *GPU_FAULTS, *CAMERA_FAULTS, *PORT_FAULTS]
 HEALTHY = {
     "video": videos(),
+    "recording": recordings(),
     "gpu": gpus({}),
     "no gpu": gpus(UNSEEN, nvidia_cards=0, driver="", driver_cuda=""),
     "camera": one_camera(),

@@ -11,6 +11,8 @@ from lerobot.configs.types import NormalizationMode
 from lerobot.optim.optimizers import AdamWConfig
 from lerobot.optim.schedulers import CosineAnnealingWithWarmupSchedulerConfig
 
+from lerobot_ext.pipelines.config import ExtraStepsField
+
 from .curriculum import Curriculum, CurriculumStage
 
 LAYER_NAMES = ("safety", "dynamics", "manipulation", "planning")
@@ -35,7 +37,7 @@ def _default_normalization() -> dict[str, NormalizationMode]:
 
 @PreTrainedConfig.register_subclass("hierarchical_diffusion")
 @dataclass
-class HierarchicalDiffusionConfig(PreTrainedConfig):
+class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     """Everything that decides what a hierarchical diffusion policy is, how it trains and how it infers.
 
     The defaults suit a small arm on a CPU: some 1.5 M parameters without cameras. Time offsets are in frames
@@ -59,6 +61,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             camera is resized.
         vision_backbone (`str`, *optional*, defaults to `"small"`): `"small"` (four convolutions) or
             `"resnet18"` (torchvision's, GroupNorm, random weights).
+        gradient_checkpointing (`bool`, *optional*, defaults to `False`): Compute the camera networks'
+            activations anew in the backward pass: less memory, more time.
         horizon (`int`, *optional*, defaults to `16`): Length of a predicted chunk of actions; the first one
             belongs to the current frame.
         n_action_steps (`int`, *optional*, defaults to `8`): Actions of a chunk that are executed before the
@@ -115,6 +119,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
             manipulation layer's draft as it is.
         draft_noise (`float`, *optional*, defaults to `0.4`): Where refinement of the draft starts, as a
             share of the noise levels; 1 ignores the draft and starts from pure noise.
+        fps (`float`, *optional*, defaults to `0.0`): Frames a second of the data; set from the dataset in
+            training. Real-time chunking tells by it how many frames lie between two plans.
         latency_budget_ms (`float`, *optional*): Time in ms that planning a chunk may take; layers and
             denoising steps (0 to 16) are chosen to keep it. Without it all layers run, with
             `num_inference_steps`.
@@ -139,6 +145,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=_default_normalization)
     image_size: tuple[int, int] = (96, 96)
     vision_backbone: str = "small"
+    gradient_checkpointing: bool = False
 
     # Actions.
     horizon: int = 16
@@ -178,6 +185,7 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
     prediction_type: str = "sample"
     num_inference_steps: int = 4
     draft_noise: float = 0.4
+    fps: float = 0.0
     latency_budget_ms: float | None = None
 
     # Optimisation.
@@ -245,7 +253,8 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
         """Check that the dataset offers what the policy needs.
 
         Raises:
-            ValueError: If the state or the action is missing or not a vector, or an image is not (3, H, W).
+            ValueError: If the state or the action is missing or not a vector, or an image is neither
+                (3, H, W) nor (1, H, W).
         """
         for name, feature in (
             ("observation.state", self.robot_state_feature),
@@ -261,10 +270,10 @@ class HierarchicalDiffusionConfig(PreTrainedConfig):
                     f"`{name}` has shape {tuple(feature.shape)}; the policy needs a vector, (width,)."
                 )
         for name, feature in self.image_features.items():
-            if len(feature.shape) != 3 or feature.shape[0] != 3:
+            if len(feature.shape) != 3 or feature.shape[0] not in (1, 3):
                 raise ValueError(
-                    f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w). "
-                    "Leave it out of `--policy.input_features`."
+                    f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w) "
+                    "and depth maps (1, h, w). Leave it out of `--policy.input_features`."
                 )
 
     def _require_at_least(self, least: int, *names: str) -> None:

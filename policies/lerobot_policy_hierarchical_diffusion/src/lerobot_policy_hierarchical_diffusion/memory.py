@@ -53,6 +53,31 @@ class EpisodeMemory:
         for _ in range((self._images.maxlen or 1) if fresh else 1):
             self._images.append(images)
 
+    def append_after(
+        self, frames: int, state: Tensor, environment: Tensor | None, images: list[Tensor]
+    ) -> None:
+        """Remember a frame that comes `frames` frames after the last one, and straight lines to it.
+
+        In real-time chunking the policy sees an observation only when it plans. What lies between is needed
+        by the layers that look at speeds; images between two plans are unknown and stay so.
+
+        Args:
+            frames (`int`): 1 for the very next frame.
+            state (`Tensor`): (B, S).
+            environment (`Tensor`, *optional*): (B, E).
+            images (`list[Tensor]`): One (B, 3, height, width) a camera.
+        """
+        frames = min(frames, self.window.queue_length)
+        if self._frames and len(self._frames[-1][0]) == len(state):
+            old_state, old_environment = self._frames[-1]
+            for number in range(1, frames):
+                between = torch.lerp(old_state, state, number / frames)
+                around = environment
+                if environment is not None and old_environment is not None:
+                    around = torch.lerp(old_environment, environment, number / frames)
+                self._frames.append((between, around))
+        self.append(state, environment, images)
+
     def observation(self, tasks: list[str | None]) -> Observation:
         """The past frames of the window, as the network takes them."""
         remembered = [self._frames[offset - 1] for offset in self.window.past]  # offset 0 is the last entry

@@ -40,6 +40,7 @@ from .layers.base import Targets
 from .loss_weights import LossWeights
 from .memory import EpisodeMemory
 from .network import HierarchicalDiffusionNetwork, Observation
+from .real_time import FrameClock, committed_actions
 from .targets import episode_progress, future_velocities, tracking_errors
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
     ) -> None:
         super().__init__(config)
         config.validate_features()
+        if dataset_meta is not None:
+            config.fps = float(dataset_meta.fps)
         self.config: HierarchicalDiffusionConfig = config
         self.network = HierarchicalDiffusionNetwork(config)
         # The U-Net has no blocks of the MLP's kind; a name that is not there stops sharded training.
@@ -84,7 +87,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self._fsdp_wrap_modules = tuple(name for name in self._fsdp_wrap_modules if name in built)
         self._dataset_stats = dataset_stats
         if dataset_stats:
-            self.network.limits.set_from(dataset_stats)
+            self.network.set_statistics(dataset_stats)
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
         self._calls_in_step = 0
         self.loss_weights = LossWeights(
@@ -104,6 +107,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self._episodes = _episode_bounds(dataset_meta)
         self._enabled = frozenset(LAYER_NAMES)
         self._planner = TimedPlanner(None, config.num_inference_steps)
+        self._clock = FrameClock(config.fps)
         self._memory = EpisodeMemory(self.network.window, config.n_obs_steps)
         self._actions: deque[Tensor] = deque(maxlen=config.n_action_steps)
         self.last_info: dict[str, Any] = {}
@@ -274,6 +278,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         """Forget the episode: observation memory, queued actions and the last information."""
         self._memory.clear()
+        self._clock.reset()
         self._actions.clear()
         self._last_action: Tensor | None = None
         self.last_info = {}
@@ -308,8 +313,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If the number of robots changed without a `reset()`.
         """
-        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
-        self._memory.append(batch[OBS_STATE], environment, [batch[key] for key in self.config.image_features])
+        self._memory.append(*self._frame(batch))
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise)
             actions = chunk[:, : self.config.n_action_steps].unbind(1)
@@ -320,7 +324,12 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def predict_action_chunk(
-        self, batch: dict[str, Any], noise: Tensor | None = None, num_inference_steps: int | None = None
+        self,
+        batch: dict[str, Any],
+        noise: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        inference_delay: int | None = None,
+        prev_chunk_left_over: Tensor | None = None,
     ) -> Tensor:
         """Plan a whole chunk; the first action belongs to the newest observation.
 
@@ -328,10 +337,15 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         batch speaks for itself: either with the frames of a training batch, or with one observation, which
         is then taken as at rest.
 
+        With `inference_delay` it is real-time chunking: the observation is remembered, the frames since the
+        last one are told by the clock, and the chunk goes on from what is left of the last one.
+
         Args:
             batch (`dict[str, Any]`): A preprocessed observation or dataset batch.
             noise (`Tensor`, *optional*): (B, horizon, A) starting noise; drawn when missing.
             num_inference_steps (`int`, *optional*): Denoising steps instead of the config's.
+            inference_delay (`int`, *optional*): Frames until the chunk will be executed.
+            prev_chunk_left_over (`Tensor`, *optional*): (T, A) actions that are left of the last chunk.
 
         Returns:
             `Tensor`: (B, horizon, A) in the normalised action space.
@@ -344,6 +358,16 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             raise ValueError(
                 f"`num_inference_steps` ({steps}) must lie in 0..{MAX_INFERENCE_STEPS}; lower it."
             )
+        committed = None
+        if inference_delay is not None:
+            self._memory.append_after(self._clock.frames_since_last(), *self._frame(batch))
+            # `lerobot-rollout` puts it on the config; as a field it would be saved and pull in model code.
+            committed = committed_actions(
+                prev_chunk_left_over,
+                inference_delay,
+                getattr(self.config, "rtc_config", None),
+                self.config.horizon,
+            )
         observation = (
             self._memory.observation(_tasks(batch, len(batch[OBS_STATE])))
             if self._memory
@@ -352,13 +376,22 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         budget_ms = self.config.latency_budget_ms
         if budget_ms is None or num_inference_steps is not None:
             chunk, self.last_info = self._network.plan(
-                observation, noise, steps, self._enabled, last_action=self._last_action
+                observation, noise, steps, self._enabled, last_action=self._last_action, committed=committed
             )
         else:
             chunk, self.last_info = self._planner.plan(
-                self._network, observation, noise, self._enabled, budget_ms, self._last_action
+                self._network, observation, noise, self._enabled, budget_ms, self._last_action, committed
             )
         return chunk
+
+    def supports_rtc(self) -> bool:
+        """`lerobot-rollout --inference.type=rtc` works."""
+        return True
+
+    def _frame(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """State, environment state and images of one observation a robot."""
+        environment = batch[OBS_ENV_STATE] if self.network.env_dim else None
+        return batch[OBS_STATE], environment, [batch[key] for key in self.config.image_features]
 
     def observation_from_batch(self, batch: dict[str, Any]) -> Observation:
         """What the network takes of a preprocessed batch or single observation."""
@@ -410,9 +443,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         table = LatencyTable.load(Path(model_file).parent, len(LAYER_NAMES))
         loaded._planner = TimedPlanner(table, loaded.config.num_inference_steps)
         if loaded._dataset_stats:
-            loaded.network.limits.set_from(loaded._dataset_stats)
-            if loaded.average is not None:
-                loaded.average.limits.load_state_dict(loaded.network.limits.state_dict())
+            for network in (loaded.network, loaded.average):
+                if network is not None:
+                    network.set_statistics(loaded._dataset_stats)
         return loaded
 
 

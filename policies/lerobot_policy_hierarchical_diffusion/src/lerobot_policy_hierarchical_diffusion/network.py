@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerobot_ext.nn.cameras import MultiCameraEncoder
 from lerobot_ext.nn.embeddings import HashedTextEmbedding
 
 from .conditioning import LayerFusion, sample_nested_mask, sample_taking_part
@@ -28,9 +27,10 @@ from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
 from .layers.safety import SafetyLayer
 from .safety_filter import SafetyFilter, hold_action
-from .sampling import ddim_sample, make_scheduler
+from .sampling import Committed, ddim_sample, make_scheduler
 from .statistics import MotionStatistics, NormalizedLimits, feature_widths
 from .targets import masked_mean
+from .vision import Vision
 from .window import TimeWindow
 
 _INPUT_CLIP = 10.0
@@ -44,7 +44,7 @@ class Observation:
     Args:
         state (`Tensor`): (B, W, S); at inference only the past frames of the window.
         environment (`Tensor`, *optional*): (B, W, E).
-        images (`list[Tensor]`): One (B, O, 3, height, width) a camera.
+        images (`list[Tensor]`): One (B, O, 3, height, width) a camera; depth has one channel.
         tasks (`list[str | None]`): One text a sample.
     """
 
@@ -81,17 +81,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             margin=config.filter_margin,
             alpha=config.emergency_alpha,
         )
-        self.cameras = (
-            MultiCameraEncoder(
-                cameras,
-                config.n_obs_steps,
-                config.manipulation_dim,
-                config.image_size,
-                config.vision_backbone,
-            )
-            if cameras
-            else None
-        )
+        self.vision = Vision(config) if cameras else None
         self.task = HashedTextEmbedding(config.planning_dim, config.task_buckets)
         self.observation = nn.Sequential(
             nn.Linear(config.n_obs_steps * (frame_dim + image_dim), 2 * config.condition_dim),
@@ -135,6 +125,12 @@ class HierarchicalDiffusionNetwork(nn.Module):
             ),
         }
 
+    def set_statistics(self, stats: dict[str, dict[str, Any]]) -> None:
+        """Take LeRobot's statistics of a dataset: ranges, constant features, what blind depth looks like."""
+        self.limits.set_from(stats)
+        if self.vision is not None:
+            self.vision.set_from(stats)
+
     # ---- inputs
     # ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +143,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     def layer_inputs(self, observation: Observation, frames: Tensor) -> LayerInputs:
         """Encode cameras and task once, and cut the window into what the layers look at."""
-        encoded = self.cameras(observation.images) if self.cameras is not None else None
+        encoded = self.vision(observation.images) if self.vision is not None else None
         hide = None
         if self.training and self.config.task_dropout:
             hide = (torch.rand(len(frames)) < self.config.task_dropout).tolist()
@@ -238,6 +234,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         enabled: frozenset[str],
         steps_in_time: Callable[[float, int], int] | None = None,
         last_action: Tensor | None = None,
+        committed: Committed | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -251,6 +248,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
                 fewest steps possible, how many steps it is to be; without it, `steps`. With it times are
                 exact on an accelerator too.
             last_action (`Tensor`, *optional*): (B, A) executed before this plan.
+            committed (`Committed`, *optional*): Actions of the plan before that this one goes on from.
 
         Returns:
             `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
@@ -279,6 +277,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             steps=steps,
             draft=draft,
             draft_noise=self.config.draft_noise,
+            committed=committed,
         )
         watch.lap("denoise")
         score = outputs["safety"].info["score"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from dataclasses import dataclass
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
@@ -19,6 +20,41 @@ from torch import Tensor
 CLIP_RANGE = 1.5
 """Predicted actions are clipped to this multiple of the normalised range; a little room beyond [-1, 1] keeps
 extremes reachable."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Actions that a new chunk has to continue, for real-time chunking.
+
+    Denoising then fills in the rest, as in inpainting: after each step the predicted clean chunk is mixed
+    with these actions (Lugmayr et al., 2022, https://arxiv.org/abs/2201.09865, on the prediction instead of
+    the noisy sample; Black et al., 2025, https://arxiv.org/abs/2506.07339, for chunks of actions).
+
+    Args:
+        actions (`Tensor`): (B, H, A) what the chunk before has for the same frames.
+        weights (`Tensor`): (H,) 1 where the action will have been executed before the new chunk comes,
+            falling to 0 where the new chunk is free.
+    """
+
+    actions: Tensor
+    weights: Tensor
+
+    def mixed_into(self, chunk: Tensor) -> Tensor:
+        """`chunk` (B, H, A) with the committed actions in their share."""
+        return torch.lerp(chunk, self.actions, self.weights[:, None])
+
+
+def _with_committed(
+    chain: DDIMScheduler, predicted: Tensor, timestep: int, sample: Tensor, committed: Committed
+) -> Tensor:
+    """The network's prediction, changed so that the clean chunk it stands for holds the committed actions."""
+    if chain.config.prediction_type == "sample":
+        return committed.mixed_into(predicted)
+    alpha = chain.alphas_cumprod[timestep]
+    clean = (sample - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
+    mixed = committed.mixed_into(clean)
+    noise: Tensor = (sample - alpha.sqrt() * mixed) / (1 - alpha).sqrt()
+    return noise
 
 
 def make_scheduler(num_train_timesteps: int, beta_schedule: str, prediction_type: str) -> DDIMScheduler:
@@ -61,6 +97,7 @@ def ddim_sample(
     steps: int,
     draft: Tensor | None = None,
     draft_noise: float = 1.0,
+    committed: Committed | None = None,
 ) -> Tensor:
     """Sample a chunk.
 
@@ -72,6 +109,7 @@ def ddim_sample(
         steps (`int`): DDIM steps; 0 returns the draft.
         draft (`Tensor`, *optional*): (B, H, A) chunk to refine; without one, sampling starts from pure noise.
         draft_noise (`float`, *optional*, defaults to `1.0`): Share of the noise levels put on the draft.
+        committed (`Committed`, *optional*): Actions of the chunk before that this one must go on from.
 
     Returns:
         `Tensor`: (B, H, A).
@@ -85,7 +123,7 @@ def ddim_sample(
                 "`num_inference_steps` is 0 but there is no draft: the manipulation layer is switched off. "
                 "Switch it on or take at least 1 step."
             )
-        return draft
+        return draft if committed is None else committed.mixed_into(draft)
     chain = copy(scheduler)  # its step size is state; two samplers must not share it
     start = 1.0 if draft is None else draft_noise
     timesteps = refinement_timesteps(chain, steps, start)
@@ -97,5 +135,7 @@ def ddim_sample(
         predicted = denoise(
             sample, torch.full((len(sample),), timestep, device=sample.device, dtype=torch.long)
         )
+        if committed is not None:
+            predicted = _with_committed(chain, predicted, timestep, sample, committed)
         sample = chain.step(predicted, timestep, sample).prev_sample
     return sample

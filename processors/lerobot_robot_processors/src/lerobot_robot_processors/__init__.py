@@ -17,5 +17,12 @@ def _register_steps() -> None:
     steps.register_all()
 
 
+def _reset_between_episodes() -> None:
+    from lerobot_robot_processors import episodes
+
+    episodes.install()
+
+
 when_imported("lerobot.processor", _register_steps)
+when_imported("lerobot.scripts.lerobot_eval", _reset_between_episodes)
 load_all()

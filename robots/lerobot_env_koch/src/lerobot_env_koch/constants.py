@@ -9,24 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-JOINT_NAMES: Final = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
-"""Joints in bus order: servo ids 1 to 6."""
+from lerobot_ext.arms.koch import FULL_TURN_JOINTS as FULL_TURN_JOINTS
+from lerobot_ext.arms.koch import JOINT_NAMES as JOINT_NAMES
+from lerobot_ext.arms.koch import JOINT_RANGES_RAD as JOINT_RANGES_RAD
 
 MOTOR_KEYS: Final = tuple(f"{name}.pos" for name in JOINT_NAMES)
 """What the stock `koch_follower` calls its observations and actions."""
-
-FULL_TURN_JOINTS: Final = ("shoulder_pan", "wrist_roll")
-"""Joints whose calibration range is the whole turn (stock calibration does not sweep them)."""
-
-JOINT_RANGES_RAD: Final[dict[str, tuple[float, float]]] = {
-    "shoulder_pan": (-2.2, 2.2),
-    "shoulder_lift": (-0.6, 1.57),
-    "elbow_flex": (-1.57, 1.45),
-    "wrist_flex": (-2.0, 2.0),
-    "wrist_roll": (-math.pi, math.pi),
-    "gripper": (0.0, 1.6),
-}
-"""Stops in rad. Positive turns left (pan), tips forward and down (lift, elbow, wrist), opens the gripper."""
 
 GRIPPER_HOLD_RAD: Final = 0.466
 """Gripper angle at which the pads are parallel and `CUBE_SIZE_M` apart, where a held cube keeps them."""
@@ -34,11 +22,12 @@ GRIPPER_HOLD_RAD: Final = 0.466
 ENVIRONMENT_STATE_NAMES: Final = ("cube_x", "cube_y", "cube_z", "cube_yaw", "goal_x", "goal_y", "goal_z")
 """`observation.environment_state` of every task: metres and radians in the frame of the robot's base."""
 
-TASKS: Final = ("reach", "lift", "place")
+TASKS: Final = ("reach", "lift", "place", "tour")
 TASK_DESCRIPTIONS: Final[dict[str, str]] = {
     "reach": "Move the gripper to the green goal.",
     "lift": "Lift the red cube.",
     "place": "Put the red cube into the bin.",
+    "tour": "Go left, to the middle, right, back to the middle and left again.",
 }
 
 CAMERAS: Final = ("top", "wrist")

@@ -160,7 +160,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
             return 1.0 - math.tanh(10.0 * distance_m)
 
         missing = self.world.goal_distance()
-        if self.task == "reach":
+        if self.task in ("reach", "tour"):
             return near(missing)
         at_cube = near(float(np.linalg.norm(self.world.gripper_tip() - self.world.cube_position())))
         if self.task == "lift":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A scripted expert for each task, in closed loop on what a policy can see.
 
-The expert keeps no phase and no clock: its action depends on joint angles, cube and goal alone. It moves down
+The expert keeps no phase and no clock: its action depends on joint angles, cube and goal alone (and, on a
+tour, on the stop that comes next, which only the world knows). It moves down
 as it comes nearer to standing above the cube, closes when the fingers are around it, lifts when the gripper's
 own angle says that it holds a cube, and starts over by itself when the cube was lost. So its actions are a
 function that behaviour cloning can learn, and its demonstrations contain recoveries once it is disturbed.
@@ -58,10 +59,10 @@ class Expert(Protocol):
 
 
 class ScriptedExpert:
-    """Reaches, lifts or places by inverse kinematics.
+    """Reaches, lifts, places or tours by inverse kinematics.
 
     Args:
-        task (`str`): `reach`, `lift` or `place`.
+        task (`str`): `reach`, `lift`, `place` or `tour`.
 
     Raises:
         ValueError: If there is no such task.
@@ -96,8 +97,8 @@ class ScriptedExpert:
             world (`KochWorld`): The world to act in.
             q (`FloatArray`): (6,) present joint angles.
         """
-        if self.task == "reach":
-            return _joints(world.goal, 0.0, GRIPPER_CLOSED_RAD)
+        if self.task in ("reach", "tour"):
+            return _joints(world.next_stop, 0.0, GRIPPER_CLOSED_RAD)
         cube = world.cube_position()
         if self.task == "place" and self._is_placed(world, cube):
             above = np.array([cube[0], cube[1], CARRY_HEIGHT_M])
@@ -236,7 +237,7 @@ def make_expert(
     """A scripted demonstrator.
 
     Args:
-        task (`str`): `reach`, `lift` or `place`.
+        task (`str`): `reach`, `lift`, `place` or `tour`.
         skill (`str`, *optional*, defaults to `"expert"`): `expert`, `noisy` (succeeds at times) or `random`.
         rng (`np.random.Generator`, *optional*): Noise of the skills `noisy` and `random`; seeded with 0 if
             not given.

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_env_koch.units import LOWER_RAD, UPPER_RAD
+from lerobot_ext.arms.koch import ELBOW_TO_WRIST_M, LIFT_AXIS_HEIGHT_M, LIFT_TO_ELBOW_M, WRIST_TO_TIP_M
 
 FloatArray = NDArray[np.float64]
 
-LIFT_AXIS_HEIGHT_M: Final = 0.0409 + 0.0154
-UPPER_ARM_M: Final = math.hypot(0.0148, 0.1083)
-FOREARM_M: Final = math.hypot(0.1005, 0.0027)
-WRIST_TO_TIP_M: Final = 0.045 + 0.060
+UPPER_ARM_M: Final = math.hypot(*LIFT_TO_ELBOW_M)
+FOREARM_M: Final = math.hypot(*ELBOW_TO_WRIST_M)
 # Directions of the two links at joint angle zero, as angles above the horizontal.
-_UPPER_ARM_ANGLE: Final = math.atan2(0.1083, 0.0148)
-_FOREARM_ANGLE: Final = math.atan2(0.0027, 0.1005)
+_UPPER_ARM_ANGLE: Final = math.atan2(LIFT_TO_ELBOW_M[1], LIFT_TO_ELBOW_M[0])
+_FOREARM_ANGLE: Final = math.atan2(ELBOW_TO_WRIST_M[1], ELBOW_TO_WRIST_M[0])
 
 
 def forward(q_rad: FloatArray) -> tuple[FloatArray, float]:

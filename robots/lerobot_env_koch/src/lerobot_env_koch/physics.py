@@ -32,6 +32,7 @@ from lerobot_env_koch.tasks import (
     draw_scene,
     goal_met,
 )
+from lerobot_env_koch.tour import Tour
 from lerobot_env_koch.units import LOWER_RAD, UPPER_RAD
 
 FloatArray = NDArray[np.float64]
@@ -113,6 +114,7 @@ class KochWorld:
         self._steps_due = 0.0
         self._met_for_s = 0.0
         self._goal: FloatArray = np.zeros(3)
+        self._tour: Tour | None = None
         self.reset("lift", np.random.default_rng(0))
 
     # --- starting over --------------------------------------------------------------------------------------
@@ -121,7 +123,7 @@ class KochWorld:
         """Start an episode: arm near home with torque on, cube and goal drawn from `rng`.
 
         Args:
-            task (`str`): `reach`, `lift` or `place`.
+            task (`str`): `reach`, `lift`, `place` or `tour`.
             rng (`np.random.Generator`): Source of randomness; all of the episode's randomness is drawn here.
 
         Raises:
@@ -137,6 +139,7 @@ class KochWorld:
         self.data.mocap_pos[self._bin_mocap] = scene.bin_m
         self.data.mocap_pos[self._goal_mocap] = scene.marker_m
         self._goal = scene.goal_m.copy()
+        self._tour = Tour(self._goal) if task == "tour" else None
         self._steps_due = 0.0
         self._met_for_s = 0.0
         self._held[:] = False
@@ -149,7 +152,7 @@ class KochWorld:
         """Draw cube and goal anew and leave the arm as it is: pose, speed, torque and goal positions.
 
         Args:
-            task (`str`): `reach`, `lift` or `place`.
+            task (`str`): `reach`, `lift`, `place` or `tour`.
             rng (`np.random.Generator`): Source of randomness.
 
         Raises:
@@ -259,6 +262,8 @@ class KochWorld:
         if n:
             # Poses and contacts of the state reached; mj_step leaves those of the step before.
             mujoco.mj_forward(self.model, self.data)
+            if self._tour is not None:
+                self._tour.follow(self.gripper_tip(), n * h)
             self._met_for_s = self._met_for_s + n * h if self._goal_met() else 0.0
 
     def _drag(self, joints: BoolArray, h: float) -> FloatArray:
@@ -343,14 +348,23 @@ class KochWorld:
         return False
 
     def goal_distance(self) -> float:
-        """What is still missing to the goal, in m: tip to goal, lift height, or cube to bin centre."""
+        """What is still missing, in m: tip to goal, way to go, lift height, or cube to bin centre."""
+        if self._tour is not None:
+            return self._tour.missing_m(self.gripper_tip())
         if self.task == "reach":
             return float(np.linalg.norm(self.gripper_tip() - self._goal))
         if self.task == "lift":
             return max(0.0, float(self._goal[2] - self.cube_position()[2]))
         return float(np.linalg.norm(self.cube_position()[:2] - self._goal[:2]))
 
+    @property
+    def next_stop(self) -> FloatArray:
+        """(3,) where a tour leads next, in m; the goal of any other task."""
+        return self.goal if self._tour is None else self._tour.next_stop.copy()
+
     def _goal_met(self) -> bool:
+        if self._tour is not None:
+            return self._tour.is_over
         return goal_met(
             self.task,
             self._goal,

@@ -108,7 +108,8 @@ class Scene:
     Args:
         cube_m (`FloatArray`): (3,) cube centre.
         cube_yaw_rad (`float`): Cube's turn about the vertical.
-        goal_m (`FloatArray`): (3,) reach target, lift height above the cube's start, or bin centre.
+        goal_m (`FloatArray`): (3,) reach target, middle of the tour, lift height above the cube's start, or
+            bin centre.
         marker_m (`FloatArray`): (3,) where the green marker is shown (below the table when a task has none).
         bin_m (`FloatArray`): (3,) where the bin stands (below the table when a task has none).
     """
@@ -139,7 +140,7 @@ def draw_scene(task: str, region: Region, rng: np.random.Generator) -> Scene:
     if check_task(task) == "lift":
         goal = np.array([x, y, cube[2] + LIFT_HEIGHT_M])
         return Scene(cube, yaw, goal, _OUT_OF_SIGHT, _OUT_OF_SIGHT)
-    if task == "reach":
+    if task in ("reach", "tour"):
         goal_x, goal_y, _ = region.draw(rng)
         goal = np.array([goal_x, goal_y, rng.uniform(*GOAL_HEIGHTS_M)])
         return Scene(cube, yaw, goal, goal, _OUT_OF_SIGHT)

@@ -7,6 +7,7 @@ from lerobot.robots.config import RobotConfig
 from lerobot.robots.koch_follower import KochFollowerConfig
 
 from lerobot_ext.overrides import replace_choice
+from lerobot_ext.pipelines.config import PipelineField
 from lerobot_robot_koch.config_bus import BusFields
 from lerobot_robot_koch.config_tracker import TrackerConfig
 
@@ -14,8 +15,8 @@ ON_BUS_LOSS = ("relax", "hold")
 
 
 @dataclass(kw_only=True)
-class RobustKochFollowerConfig(BusFields, KochFollowerConfig):
-    """Stock Koch follower plus the bus fields and an optional object tracker.
+class RobustKochFollowerConfig(BusFields, PipelineField, KochFollowerConfig):
+    """Stock Koch follower plus the bus fields, a file of steps and an optional object tracker.
 
     Args:
         on_bus_loss (`str`, *optional*, defaults to `"relax"`): What the arm does when a session ends because

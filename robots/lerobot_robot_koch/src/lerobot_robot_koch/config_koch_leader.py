@@ -7,12 +7,13 @@ from lerobot.teleoperators.config import TeleoperatorConfig
 from lerobot.teleoperators.koch_leader import KochLeaderConfig
 
 from lerobot_ext.overrides import replace_choice
+from lerobot_ext.pipelines.config import PipelineField
 from lerobot_robot_koch.config_bus import BusFields
 
 
 @dataclass(kw_only=True)
-class RobustKochLeaderConfig(BusFields, KochLeaderConfig):
-    """Stock Koch leader plus the bus fields."""
+class RobustKochLeaderConfig(BusFields, PipelineField, KochLeaderConfig):
+    """Stock Koch leader plus the bus fields and a file of steps."""
 
     @property
     def type(self) -> str:

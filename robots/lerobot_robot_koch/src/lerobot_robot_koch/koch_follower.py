@@ -9,6 +9,7 @@ from typing import Any
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.robots.koch_follower import KochFollower
 
+from lerobot_ext.pipelines.device import robot_pipelines
 from lerobot_ext.recording.spent import SPENT
 from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_follower import RobustKochFollowerConfig
@@ -41,10 +42,25 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
         self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
         self._connected_s = 0.0
         self.tracker = Tracker(config.tracker) if config.tracker is not None else None
+        # Now, so that a wrong file ends the command before anything is connected.
+        self.pipelines = robot_pipelines(
+            config.pipeline, self.name, self._motors_ft, self._own_observation_features
+        )
+
+    @property
+    def observation_features(self) -> dict[str, Any]:
+        """Joints, tracker values, cameras, the order of `observation.state`; or what steps make of it."""
+        if self.pipelines is not None:
+            return self.pipelines.observation_features
+        return self._own_observation_features
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        """The joints; or what the steps of `pipeline` start from."""
+        return self.pipelines.action_features if self.pipelines is not None else self._motors_ft
 
     @cached_property
-    def observation_features(self) -> dict[str, Any]:
-        """Joints, then tracker values, then cameras: the order of `observation.state`."""
+    def _own_observation_features(self) -> dict[str, Any]:
         tracked = self.tracker.features if self.tracker is not None else {}
         return {**self._motors_ft, **tracked, **self._cameras_ft}
 
@@ -72,7 +88,13 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
         Raises:
             BusLostError: The arm does not answer.
             TimeoutError: The tracker's last values are older than its `max_age_s`.
+            StepError: A step of `pipeline` failed.
         """
+        observation = self._observe()
+        return observation if self.pipelines is None else self.pipelines.observe(observation)
+
+    def _observe(self) -> dict[str, Any]:
+        """The arm's own observation, before the steps."""
         self.require_calibration()
         JOURNAL.start_read(self.name)
         # The bus counts its own time, so that what is left is the cameras'.
@@ -87,8 +109,17 @@ class RobustKochFollower(CalibrationGuard, KochFollower):
 
         Values of the tracker are left out: `lerobot-rollout` sends its first observation back as an action to
         return to where the arm was, tracked objects included.
+
+        Raises:
+            StepError: A step of `pipeline` failed, or made no command; nothing was sent.
         """
         self.require_calibration()
+        if self.pipelines is None:
+            return self._send(action)
+        return self.pipelines.sent(action, self._send(self.pipelines.command(action, self._observe)))
+
+    def _send(self, action: dict[str, Any]) -> dict[str, Any]:
+        """Command the motors."""
         tracked = self.tracker.features if self.tracker is not None else {}
         with self.bus.tolerating_loss(), SPENT.on("bus"):
             sent: dict[str, Any] = super().send_action({k: v for k, v in action.items() if k not in tracked})

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--teleop.type=koch_leader` builds once this plugin is installed."""
 
+from typing import Any
+
 from lerobot.motors.dynamixel import DynamixelMotorsBus
 from lerobot.teleoperators.koch_leader import KochLeader
 
+from lerobot_ext.pipelines.device import TeleopPipelines
 from lerobot_robot_koch.calibration_guard import CalibrationGuard
 from lerobot_robot_koch.config_koch_leader import RobustKochLeaderConfig
 from lerobot_robot_koch.drive_modes import DirectedBus, wanted_drive_modes
@@ -25,6 +28,14 @@ class RobustKochLeader(CalibrationGuard, KochLeader):
         stock_bus: DynamixelMotorsBus = self.bus  # type: ignore[has-type]
         self.bus = DirectedBus.replacing(stock_bus, config, self.name)
         self.bus.drive_modes = wanted_drive_modes(self.name, config.drive_mode)
+        motors = super().action_features
+        self.pipelines = TeleopPipelines(config.pipeline, motors) if config.pipeline else None
+
+    @property
+    def action_features(self) -> dict[str, Any]:
+        """The joints; or what the steps of `pipeline` make of them."""
+        own: dict[str, Any] = super().action_features
+        return own if self.pipelines is None else self.pipelines.action_features
 
     def connect(self, calibrate: bool = True) -> None:
         """See `KochLeader.connect`."""
@@ -36,12 +47,13 @@ class RobustKochLeader(CalibrationGuard, KochLeader):
 
         Raises:
             BusLostError: The arm does not answer.
+            StepError: A step of `pipeline` failed.
         """
         self.require_calibration()
         JOURNAL.start_read(self.name)
         with self.bus.tolerating_loss():
             action: dict[str, float] = super().get_action()
-        return action
+        return action if self.pipelines is None else self.pipelines.act(action)
 
     def disconnect(self) -> None:
         """See `KochLeader.disconnect`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..configuration_hierarchical_diffusion import LAYER_NAMES, MAX_INFERENCE_STEPS
 from ..network import HierarchicalDiffusionNetwork, Observation
+from ..sampling import Committed
 from .calibrate import measure_costs
 from .chooser import Chooser
 from .table import Choice, LatencyTable, choices, machine_name
@@ -41,6 +42,7 @@ class TimedPlanner:
         enabled: frozenset[str],
         budget_ms: float,
         last_action: Tensor | None = None,
+        committed: Committed | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Plan as `network.plan`; the information also holds `budget_ms` and `within_budget`."""
         chooser = self._chooser_for(network, observation, budget_ms)
@@ -52,6 +54,7 @@ class TimedPlanner:
             enabled & set(LAYER_NAMES[: choice.layers]),
             lambda elapsed_ms, fewest: chooser.steps_in_time(choice, elapsed_ms, fewest),
             last_action,
+            committed,
         )
         took_ms = info["ms"]["total"]
         chooser.learn(Choice(choice.layers, info["steps"]), took_ms)

@@ -131,15 +131,18 @@ class VideoDecoder:
 
     def _read(self, numbers: npt.NDArray[np.int64], out: npt.NDArray[np.generic]) -> None:
         """Fill `out` with the frames of these numbers."""
-        wanted = np.unique(numbers).tolist()
-        forward = self._at is not None and self._goes_on(self._at, wanted[0])
+        places: dict[int, list[int]] = {}
+        for place, number in enumerate(numbers.tolist()):
+            places.setdefault(number, []).append(place)
+        wanted = sorted(places)
+        forward = bool(wanted) and self._at is not None and self._goes_on(self._at, wanted[0])
         for number, following in zip_longest(wanted, wanted[1:]):
-            places = np.flatnonzero(numbers == number)
+            first, *others = places[number]
             goes_on = forward if following is None else self._goes_on(number, following)
             frame = self._frame(number, goes_on=goes_on)
-            self._writer.write(frame, out[places[0]])
-            for place in places[1:]:
-                out[place] = out[places[0]]
+            self._writer.write(frame, out[first])
+            for place in others:
+                out[place] = out[first]
 
     def _frame(self, number: int, *, goes_on: bool) -> av.VideoFrame:
         """Decode frame `number`.

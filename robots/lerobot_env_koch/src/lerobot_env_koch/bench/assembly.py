@@ -45,7 +45,7 @@ class BenchConfig:
     """What to simulate.
 
     Args:
-        task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift` or `place`.
+        task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift`, `place` or `tour`.
         seed (`int`, *optional*, defaults to `0`): Seed of scenes, hand and faults.
         cameras (`tuple[str, ...]`, *optional*): Cameras to publish.
         camera_height (`int`, *optional*, defaults to `96`): Rows of a frame.

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All cameras of a robot, colour and depth, as tokens and pooled vectors.
+
+Legend: `B` batch, `O` observation steps, `C` colour cameras, `Z` depth cameras, `P` patches, `D` width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lerobot.processor import NormalizerProcessorStep, TransitionKey
+from lerobot.processor.converters import create_transition
+from torch import Tensor, nn
+
+from lerobot_ext.nn.cameras import CameraFeatures, MultiCameraEncoder
+
+from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
+
+
+class Vision(nn.Module):
+    """One network for the colour cameras, one for the depth cameras.
+
+    A depth camera is one whose pictures have one channel. It measures nothing where it is blinded or too
+    close, and says 0 there; the network gets the mask of what was measured as a second channel.
+
+    Args:
+        config (`HierarchicalDiffusionConfig`): With at least one camera.
+    """
+
+    nothing: Tensor
+
+    def __init__(self, config: HierarchicalDiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        planes = [feature.shape[0] for feature in config.image_features.values()]
+        self.colour = [i for i, channels in enumerate(planes) if channels == 3]
+        self.depth = [i for i, channels in enumerate(planes) if channels == 1]
+        self.colour_encoder = self._encoder(len(self.colour), 3)
+        self.depth_encoder = self._encoder(len(self.depth), 2)
+        # What the normaliser makes of "nothing measured"; NaN, which nothing equals, where it is unknown.
+        self.register_buffer("nothing", torch.full((len(self.depth),), torch.nan))
+
+    def _encoder(self, cameras: int, planes: int) -> MultiCameraEncoder | None:
+        cfg = self.config
+        if not cameras:
+            return None
+        return MultiCameraEncoder(
+            cameras,
+            cfg.n_obs_steps,
+            cfg.manipulation_dim,
+            cfg.image_size,
+            cfg.vision_backbone,
+            planes=planes,
+            checkpointing=cfg.gradient_checkpointing,
+        )
+
+    @torch.no_grad()
+    def set_from(self, stats: dict[str, dict[str, Any]]) -> None:
+        """Learn from LeRobot's statistics what a pixel without a measurement looks like after normalising."""
+        features = self.config.image_features
+        for number, key in enumerate([key for i, key in enumerate(features) if i in self.depth]):
+            if key in stats:
+                step = NormalizerProcessorStep(
+                    features={key: features[key]}, norm_map=self.config.normalization_mapping, stats=stats
+                )
+                transition = create_transition(observation={key: torch.zeros(1, 1, 1, 1)})
+                self.nothing[number] = step(transition)[TransitionKey.OBSERVATION][key].item()
+
+    def forward(self, images: list[Tensor]) -> CameraFeatures:
+        """Encode frames.
+
+        Args:
+            images (`list[Tensor]`): One (B, O, 3 or 1, H, W) tensor a camera, in the config's order.
+
+        Returns:
+            `CameraFeatures`: Tokens (B, O * (C + Z) * P, D) and pooled vectors (B, O, (C + Z) * D).
+        """
+        parts = []
+        if self.colour_encoder is not None:
+            parts.append(self.colour_encoder([images[i] for i in self.colour]))
+        if self.depth_encoder is not None:
+            parts.append(self.depth_encoder(self._with_masks([images[i] for i in self.depth])))
+        return CameraFeatures(
+            tokens=torch.cat([part.tokens for part in parts], dim=1),
+            pooled=torch.cat([part.pooled for part in parts], dim=2),
+        )
+
+    def _with_masks(self, maps: list[Tensor]) -> list[Tensor]:
+        """(B, O, 2, H, W) each: depth, 0 where nothing was measured, and whether something was."""
+        masked = []
+        for depth, nothing in zip(maps, self.nothing, strict=True):
+            # Normalising 0 in a batch and alone may differ in the last bit.
+            measured = ~torch.isclose(depth, nothing, rtol=1e-4, atol=1e-6)
+            masked.append(torch.cat([depth * measured, measured.to(depth.dtype)], dim=2))
+        return masked
