@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
@@ -190,11 +191,12 @@ def _ranges(seen: Seen, final: Stage) -> Iterator[Finding]:
     features = {**(seen.config.input_features or {}), **(seen.config.output_features or {})}
     for key, feature in features.items():
         value, mode = final.values.get(key), _mode(seen.config, feature)
-        if value is None or value.low is None or value.high is None or mode == "IDENTITY":
+        if value is None or value.low is None or value.high is None:
             continue
-        limit = _BEYOND if mode == "MIN_MAX" else _FAR
         worst = max(abs(value.low), abs(value.high))
-        if worst > limit:
+        if not mode and worst > _FAR and key not in seen.cameras:
+            yield _left_out(seen.config, key, feature, f"{value.low:.4g} and {value.high:.4g}")
+        elif mode not in ("", "IDENTITY") and worst > (_BEYOND if mode == "MIN_MAX" else _FAR):
             yield note(
                 "normalised_far",
                 key,
@@ -204,11 +206,29 @@ def _ranges(seen: Seen, final: Stage) -> Iterator[Finding]:
             )
 
 
+def _left_out(config: Any, key: str, feature: Any, between: str) -> Finding:
+    """A kind of feature that the policy's configuration forgets, as that of ACT does `environment_state`."""
+    kind = _text(feature.type)
+    mapping = {_text(name): _text(mode) for name, mode in config.normalization_mapping.items()}
+    wanted = json.dumps({**mapping, kind: "MEAN_STD"})
+    return note(
+        "not_normalised",
+        key,
+        f"it goes into the policy as it is, between {between}: normalization_mapping says nothing about "
+        f"{kind}",
+        f"--policy.normalization_mapping='{wanted}' in the training",
+    )
+
+
 def _mode(config: Any, feature: Any) -> str:
+    """How a feature is normalised; empty where the configuration does not say."""
     mapping = getattr(config, "normalization_mapping", None) or {}
-    by_name = {str(getattr(kind, "value", kind)): mode for kind, mode in mapping.items()}
-    mode = by_name.get(str(getattr(feature.type, "value", feature.type)), "IDENTITY")
-    return str(getattr(mode, "value", mode))
+    return {_text(kind): _text(mode) for kind, mode in mapping.items()}.get(_text(feature.type), "")
+
+
+def _text(value: Any) -> str:
+    """The word of an enumeration's member."""
+    return str(getattr(value, "value", value))
 
 
 def _constant(seen: Seen) -> Iterator[Finding]:
@@ -220,7 +240,7 @@ def _constant(seen: Seen) -> Iterator[Finding]:
             key in seen.cameras
             or "min" not in stats
             or "max" not in stats
-            or _mode(seen.config, feature) == "IDENTITY"
+            or _mode(seen.config, feature) in ("", "IDENTITY")
         ):
             continue
         low, high = (np.asarray(stats[name], dtype=float).reshape(-1) for name in ("min", "max"))

@@ -102,9 +102,11 @@ def replay(
 
     set_seed(plan.seed)
     runner = _Runner(loaded, dataset, plan)
+    groups = [episodes[start : start + plan.batch_size] for start in range(0, len(episodes), plan.batch_size)]
     with runner.watching():
-        for start in range(0, len(episodes), plan.batch_size):
-            runner.run(episodes[start : start + plan.batch_size], step)
+        frames = runner.frames(groups)
+        for group in groups:
+            runner.run(group, frames, step)
     return runner.found
 
 
@@ -140,16 +142,18 @@ class _Runner:
             else:
                 del policy.predict_action_chunk
 
-    def run(self, group: Sequence[Episode], step: Callable[[int], None]) -> None:
-        """Episodes side by side."""
-        times = self._times(max(len(episode) for episode in group))
+    def run(
+        self, group: Sequence[Episode], frames: Iterator[dict[str, Any]], step: Callable[[int], None]
+    ) -> None:
+        """Episodes side by side; their observations are the next of `frames`."""
         actions: list[Floats] = []
         planned: list[int] = []
         chunks: list[Floats] = []
         self._loaded.policy.reset()
         for pipeline in (self._loaded.preprocessor, self._loaded.postprocessor):
             pipeline.reset()
-        for at, batch in zip(times, self._batches(group, times), strict=True):
+        for at in self._times(group):
+            batch = next(frames)
             if not self._walks:
                 self._loaded.policy.reset()
             wants_chunk = self._plan.chunk and at % self._plan.every == 0
@@ -171,19 +175,24 @@ class _Runner:
         deltas = getattr(self._loaded.config, "observation_delta_indices", None) or [0]
         return self._plan.select or len(deltas) > 1
 
-    def _times(self, longest: int) -> list[int]:
-        return list(range(0, longest, 1 if self._walks else self._plan.every))
+    def _times(self, group: Sequence[Episode]) -> range:
+        longest = max(len(episode) for episode in group)
+        return range(0, longest, 1 if self._walks else self._plan.every)
 
     def _done(self, group: Sequence[Episode], at: int) -> int:
         """Frames that this step went over, those between two chunks included."""
         stride = 1 if self._walks else self._plan.every
         return sum(min(stride, len(episode) - at) for episode in group if at < len(episode))
 
-    def _batches(self, group: Sequence[Episode], times: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Observations at `times`, collated."""
+    def frames(self, groups: Sequence[Sequence[Episode]]) -> Iterator[dict[str, Any]]:
+        """All observations to show, group after group, collated; one loader, whose processes start once."""
         from lerobot.utils.collate import lerobot_collate_fn
 
-        rows = [[episode.first + min(at, len(episode) - 1) for episode in group] for at in times]
+        rows = [
+            [episode.first + min(at, len(episode) - 1) for episode in group]
+            for group in groups
+            for at in self._times(group)
+        ]
         workers = self._plan.num_workers
         loader = torch.utils.data.DataLoader(
             self._dataset,

@@ -79,6 +79,16 @@ def test_forward_shows_the_loss_and_each_submodule(place, capsys):
     assert [entry["name"] for entry in shallow["forward"]["modules"]] == ["model"]
 
 
+def test_a_kind_of_feature_that_is_not_normalised_is_found_and_the_remedy_helps(place, capsys):
+    code, said = inspect(capsys, *words(place / "data"), *ACT, "--batch_size=16")
+    assert code == 0
+    assert kinds(said) == {("not_normalised", "observation.environment_state")}
+    remedy = said["findings"][0]["remedy"]
+    option = remedy.partition(" in the training")[0].replace("'", "")
+    _, said = inspect(capsys, *words(place / "data"), *ACT, "--batch_size=16", option)
+    assert kinds(said) == set()
+
+
 def save_act(folder, width):
     from serving_checkpoints import save
 

@@ -134,6 +134,37 @@ def test_the_same_seed_gives_the_same_figures(place, tmp_path, capsys):
     assert runs[0] != runs[2]
 
 
+def test_videos_are_read(tmp_path, capsys):
+    from lerobot.configs import FeatureType, PolicyFeature
+    from video_dataset import CAMERAS
+    from video_dataset import write_dataset as write_videos
+
+    root = write_videos(tmp_path / "data", "h264")
+    features = {
+        "input_features": {
+            "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+            **{camera: PolicyFeature(FeatureType.VISUAL, (3, 64, 96)) for camera in CAMERAS},
+        },
+        "output_features": {"action": PolicyFeature(FeatureType.ACTION, (2,))},
+    }
+    small = {"dim_model": 16, "n_heads": 2, "dim_feedforward": 16, "n_encoder_layers": 1, "use_vae": False}
+    save(
+        tmp_path / "act",
+        "act",
+        features,
+        chunk_size=3,
+        n_action_steps=3,
+        pretrained_backbone_weights=None,
+        **small,
+    )
+    asked = ["--dataset.repo_id=user/small", f"--dataset.root={root}", "--mode", "chunk", "--every", "4"]
+    words = ["--no-pictures", "--json", "--out", str(tmp_path / "out")]
+    assert main(["offline-eval", str(tmp_path / "act"), *asked, *words]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["policies"][0]["modes"]["chunk"]["errors"]["whole"]["n"] > 0
+    assert set(said["policies"][0]["modes"]) == {"chunk"}
+
+
 def test_options_of_the_policy_change_every_checkpoint(place, tmp_path, capsys):
     asked = words(place, "--policy.n_action_steps=1", "--mode", "select", "--no-pictures", "--json")
     assert main(["offline-eval", str(place / "other"), *asked, "--out", str(tmp_path / "out")]) == 0
