@@ -2,6 +2,7 @@
 """One frame of a file, one item of a dataset: what each contestant pays for it."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,15 @@ def _digests(inside: Inside, times: list[float]) -> list[str | None]:
 
 def _found(inside: Inside, when: float) -> Any:
     """A frame, or nothing where its reader does not find it: stock and torchcodec miss some of hevc."""
+    return _unless_refused(inside.kept["read"], when)
+
+
+def _unless_refused(read: Callable[[Any], Any], what: Any) -> Any:
+    """What was read, or nothing: stock's PyAV misses the last frame of a file of h264, too."""
     from lerobot.datasets.video_utils import FrameTimestampError
 
     try:
-        return inside.kept["read"](when)
+        return read(what)
     except (FrameTimestampError, RuntimeError, IndexError):
         return None
 
@@ -142,13 +148,14 @@ def _items(inside: Inside, rows: list[int]) -> list[Cost | None]:
     costs: list[Cost | None] = []
     for row in rows:
         with clock() as cost:
-            inside.kept["dataset"][row]
-        costs.append(cost)
+            found = _unless_refused(inside.kept["dataset"].__getitem__, row)
+        costs.append(None if found is None else cost)
     return costs
 
 
-def _item_digest(inside: Inside, row: int) -> str:
-    return digest(inside.kept["dataset"][row])
+def _item_digest(inside: Inside, row: int) -> str | None:
+    found = _unless_refused(inside.kept["dataset"].__getitem__, row)
+    return None if found is None else digest(found)
 
 
 def digest(values: dict[str, Any]) -> str:
