@@ -58,6 +58,7 @@ def dataset(folder: Path, label: str, episodes: int, length: int) -> Path:
         root=root,
         use_videos=True,
         streaming_encoding=True,
+        encoder_queue_maxsize=length + 1,  # LeRobot drops frames that do not fit
         rgb_encoder=RGBEncoderConfig(vcodec=CODECS[label]),
     )
     rng = np.random.default_rng(0)

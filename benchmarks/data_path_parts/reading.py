@@ -73,7 +73,7 @@ def _found(inside: Inside, when: float) -> Any:
 
 
 def _unless_refused(read: Callable[[Any], Any], what: Any) -> Any:
-    """What was read, or nothing: stock's PyAV misses the last frame of a file of h264, too."""
+    """What was read, or nothing where the reader refuses it."""
     from lerobot.datasets.video_utils import FrameTimestampError
 
     try:
