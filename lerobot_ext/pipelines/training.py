@@ -166,6 +166,8 @@ def insert(extra: ExtraSteps, pipelines: tuple[Any, Any]) -> None:
             ", ".join(str(place + offset) for offset, place in enumerate(places)),
             extra.path,
         )
+    # LeRobot does so when it loads pipelines; an evaluation within the training needs it now.
+    factory._reconnect_relative_absolute_steps(*pipelines)
 
 
 def _require_there(config: Any, path: str, pipelines: tuple[Any, Any], source: str) -> None:

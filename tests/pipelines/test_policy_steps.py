@@ -291,6 +291,20 @@ def test_steps_may_bracket_the_normaliser(script, meta, checkpoint, tmp_path, mo
         add_steps(checkpoint, ExtraSteps.load(turned))
 
 
+def test_relative_actions_find_their_way_back_during_training_too(script, meta, tmp_path, monkeypatch):
+    """LeRobot connects the two steps when it loads them; evaluation within a training comes before that."""
+    file = write(
+        tmp_path / "p.json",
+        policy_preprocessor=[step("lerobot_ext_relative_actions", n_action_steps=4)],
+        policy_postprocessor=[step("lerobot_ext_absolute_actions")],
+    )
+    monkeypatch.setenv(training.VARIABLE, str(file))
+    _, before, after = build(script, meta)
+    relative = before.steps[names(before).index("lerobot_ext_relative_actions")]
+    absolute = after.steps[names(after).index("lerobot_ext_absolute_actions")]
+    assert absolute.relative_step is relative
+
+
 @pytest.mark.parametrize("where", ["middle", "9"])
 def test_a_place_that_is_none_is_refused(checkpoint, tmp_path, where):
     file = write(tmp_path / "p.json", policy_preprocessor=[step("Offset")])
