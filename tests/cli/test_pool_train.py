@@ -4,8 +4,11 @@
 import json
 
 import pytest
+import torch
 from pool_dataset import CAMERAS, write_dataset
+from safetensors.torch import load_file
 from stock_cli import run
+from two_ranks import run_two_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -24,6 +27,9 @@ TINY = (
     "--batch_size=4",
     "--num_workers=2",
 )
+
+
+CHANGED = ("--batch_size", "--num_workers")
 
 
 def test_training_from_a_pool_of_some_episodes(tmp_path, monkeypatch):
@@ -51,3 +57,35 @@ def test_training_from_a_pool_of_some_episodes(tmp_path, monkeypatch):
     steps = json.loads((saved / "policy_preprocessor.json").read_text())["steps"]
     [resize] = [step for step in steps if step.get("registry_name") == "image_crop_resize_processor"]
     assert list(resize["config"]["resize_size"]) == [32, 48]
+
+
+def weights(run_dir, step):
+    return load_file(run_dir / f"checkpoints/{step:06d}/pretrained_model/model.safetensors")
+
+
+def test_two_ranks_share_a_pool_resume_and_learn_what_they_would_without(tmp_path, monkeypatch):
+    root = write_dataset(tmp_path / "data")
+    words = [
+        "--dataset.repo_id=user/ten",
+        f"--dataset.root={root}",
+        "--dataset.video_backend=pyav",
+        *(word for word in TINY if word.split("=")[0] not in CHANGED),
+        "--batch_size=2",
+        "--num_workers=0",
+        "--policy.dropout=0",  # LeRobot resumes the random numbers of rank 0 alone
+        "--seed=1",
+        "--steps=3",
+        "--save_freq=2",
+    ]
+    without, pooled = tmp_path / "without", tmp_path / "pooled"
+    run_two_ranks(tmp_path, *words, f"--output_dir={without}")
+    monkeypatch.setenv("LEROBOT_EXT_POOL", "64MiB")
+    said = run_two_ranks(tmp_path, *words, f"--output_dir={pooled}")
+    assert "camera pictures from memory (LEROBOT_EXT_POOL): all 10 episodes" in said
+    expected, found = weights(without, 3), weights(pooled, 3)
+    assert all(torch.equal(expected[name], value) for name, value in found.items())
+
+    config = pooled / "checkpoints/000002/pretrained_model/train_config.json"
+    run_two_ranks(tmp_path, f"--config_path={config}", "--resume=true")
+    again = weights(pooled, 3)
+    assert all(torch.equal(expected[name], value) for name, value in again.items())

@@ -19,12 +19,16 @@ class ConfiguredStep(ProcessorStep):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments by name, for the saved pipeline."""
-        named: Any = self
-        return {
-            field.name: copy.deepcopy(getattr(self, field.name))
-            for field in dataclasses.fields(named)
-            if field.init and not field.name.startswith("_")
-        }
+        return init_fields(self)
+
+
+def init_fields(step: Any) -> dict[str, Any]:
+    """The constructor's arguments of a dataclass and their values now, for `get_config`."""
+    return {
+        field.name: copy.deepcopy(getattr(step, field.name))
+        for field in dataclasses.fields(step)
+        if field.init and not field.name.startswith("_")
+    }
 
 
 def require(field: str, value: Any, fits: bool, expected: str) -> None:

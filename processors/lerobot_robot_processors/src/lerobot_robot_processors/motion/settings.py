@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of steps: one value for all joints or one a joint, checked once, and saved as they were given."""
+"""Settings of steps: one value for all joints or one a joint, checked once."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +9,6 @@ from ..joint_values import SUFFIX
 
 PerJoint = float | Mapping[str, float] | None
 """One number for all joints, numbers by joint (joints left out are free), or None: free."""
-
-
-def init_fields(step: Any) -> dict[str, Any]:
-    """The constructor's arguments of a dataclass, for `get_config`."""
-    return {field.name: getattr(step, field.name) for field in dataclasses.fields(step) if field.init}
 
 
 def require_choice(field: str, value: str, choices: Sequence[str]) -> None:

@@ -13,11 +13,12 @@ from lerobot.processor import ActionProcessorStep, ProcessorStep, ProcessorStepR
 from lerobot.utils.constants import ACTION, OBS_STATE
 from numpy.typing import NDArray
 
+from ..configured import init_fields
 from ..joint_values import SUFFIX, like, to_array
 from ..kinematics.arms import ArmSettings, MotorArm
 from ..kinematics.pose import Pose, angle_between, distance_m
 from ..motion.present import present_joints
-from ..motion.settings import init_fields, require_choice, require_positive
+from ..motion.settings import require_choice, require_positive
 from ..motion.streams import over_time, require_same_streams
 from ..pose_values import PoseKeys, PoseSettings
 

@@ -9,12 +9,12 @@ import numpy as np
 from lerobot.processor import ActionProcessorStep, ProcessorStepRegistry
 from numpy.typing import NDArray
 
+from ..configured import init_fields
 from ..joint_values import SUFFIX, read_joints
 from ..motion.present import present_joints
 from ..motion.settings import (
     PerJoint,
     for_joint,
-    init_fields,
     named_joints,
     require_choice,
     require_known,

@@ -8,8 +8,9 @@ from typing import Any
 from lerobot.configs.types import PipelineFeatureType
 from lerobot.processor import ProcessorStepRegistry, RobotActionProcessorStep, TransitionKey
 
+from ..configured import init_fields
 from ..joint_values import SUFFIX, read_joints
-from ..motion.settings import PerJoint, for_joint, init_fields, named_joints, require_known, require_per_joint
+from ..motion.settings import PerJoint, for_joint, named_joints, require_known, require_per_joint
 
 Features = dict[PipelineFeatureType, dict[str, Any]]
 

@@ -10,10 +10,11 @@ import numpy as np
 from lerobot.processor import ActionProcessorStep, ProcessorStepRegistry
 from numpy.typing import NDArray
 
+from ..configured import init_fields
 from ..joint_values import read_joints
 from ..motion.limiter import ArmLimiter, MotionLimits
 from ..motion.present import present_joints
-from ..motion.settings import PerJoint, init_fields, require_choice
+from ..motion.settings import PerJoint, require_choice
 from ..motion.streams import not_finite, over_time, require_same_streams
 
 FloatArray = NDArray[np.float64]

@@ -9,11 +9,11 @@ import numpy as np
 from lerobot.processor import ActionProcessorStep, ProcessorStepRegistry
 from numpy.typing import NDArray
 
+from ..configured import init_fields
 from ..joint_values import read_joints
 from ..motion.filters import ExponentialFilter, OneEuroFilter, Unwrap
 from ..motion.settings import (
     for_joint,
-    init_fields,
     require_choice,
     require_known,
     require_per_joint,
