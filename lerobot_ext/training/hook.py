@@ -12,6 +12,7 @@ EVENTS_SWITCH = "LEROBOT_EXT_TENSORBOARD"
 ETA_SWITCH = "LEROBOT_EXT_ETA"
 LAST_SWITCH = "LEROBOT_EXT_LAST_CHECKPOINT"
 ACCUMULATION_SWITCH = "LEROBOT_EXT_ACCUMULATION"
+ORDER_SWITCH = "LEROBOT_EXT_DATA_ORDER"
 
 
 def record_metrics() -> None:
@@ -61,6 +62,19 @@ def accumulate_gradients() -> None:
     from lerobot_ext.training import accumulation_hooks
 
     accumulation_hooks.install(script)
+
+
+def resume_data_order() -> None:
+    """Let `lerobot-train` resume in the epoch where it stopped, if this process is one.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_DATA_ORDER` is neither `on` nor `off`.
+    """
+    if not switched_on(ORDER_SWITCH) or training_script() is None:
+        return
+    from lerobot_ext.training import data_order
+
+    data_order.install()
 
 
 def point_without_links() -> None:
