@@ -7,9 +7,11 @@ is seen is what a training sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
+from inspect import isfunction
 from types import ModuleType
 from typing import Any, Final
 
@@ -112,7 +114,7 @@ class _Session:
     @contextmanager
     def inside(self, script: ModuleType) -> Iterator[None]:
         """Put the hooks into the training script, for a while."""
-        hooks = {
+        hooks: dict[str, Callable[..., Any]] = {
             "init_logging": lambda **_: None,
             # Its bar would stand still between our tables.
             "tqdm": lambda *words, **named: self._stock["tqdm"](*words, **{**named, "disable": True}),
@@ -124,7 +126,7 @@ class _Session:
         }
         for name, hook in hooks.items():
             self._stock[name] = getattr(script, name)
-            setattr(script, name, hook)
+            setattr(script, name, _with_signature(self._stock[name], hook))
         try:
             yield
         finally:
@@ -193,6 +195,18 @@ class _Session:
             loss, log = policy.forward(batch)
         found.loss = float(loss) if loss.numel() == 1 else None
         found.log = dict(log or {})
+
+
+def _with_signature(stock: Any, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """`hook` as a function with the signature of the one it stands for: plugins that come later read it."""
+    if not isfunction(stock):
+        return hook
+
+    @wraps(stock)
+    def standing_in(*words: Any, **named: Any) -> Any:
+        return hook(*words, **named)
+
+    return standing_in
 
 
 def _step_name(place: int, step: Any) -> str:

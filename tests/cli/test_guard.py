@@ -59,8 +59,9 @@ def test_a_newer_lerobot_that_changed_is_told_by_what_it_breaks(wheels, tmp_path
     report = json.loads(ran.stdout)
     broke = {(change["subject"], change["rule"]): change["found"] for change in report["broke"]}
     assert "stop" in broke["robot ant", "robot/factory-builds-it"]
-    assert ("core", "patch/cameras-have-windows-of-their-own") in broke
-    assert len(broke) == 2, broke
+    # The function does not even run as it stands there, and a mix calls it.
+    patches = {"patch/cameras-have-windows-of-their-own", "patch/datasets-can-be-mixed"}
+    assert set(broke) == {("robot ant", "robot/factory-builds-it"), *(("core", rule) for rule in patches)}
     assert report["holds"] > 10
     assert report["versions"] == {"lerobot": [report["baseline"]["versions"]["lerobot"], "0.7.0"]}
     assert [note.partition(" asks for")[0] for note in report["notes"]] == [

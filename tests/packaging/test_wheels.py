@@ -142,4 +142,31 @@ def test_no_wheel_names_a_path_of_the_machine_that_built_it(wheels, name):
 
 class TestRobotProcessors(OurPlugin):
     distribution = "lerobot_robot_processors"
-    registers = frozenset()
+    registers = frozenset(
+        f"step lerobot_ext_{name}"
+        for name in (
+            "absolute_actions",
+            "after_normalizer",
+            "augment",
+            "before_normalizer",
+            "crop_resize",
+            "depth",
+            "depth_inverse",
+            "ema_smoothing",
+            "end_effector_to_joints",
+            "frame_stack",
+            "gamepad_to_end_effector",
+            "gripper_binary",
+            "gripper_value",
+            "joints_to_end_effector",
+            "jump_guard",
+            "labels",
+            "leader_displacement",
+            "motion_limits",
+            "one_euro_smoothing",
+            "phone_to_end_effector",
+            "relative_actions",
+            "rename",
+            "workspace_bounds",
+        )
+    )
