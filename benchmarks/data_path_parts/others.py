@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from data_path_parts.contestants import STOCK, Cost, apart
 
@@ -40,14 +39,5 @@ def pool(folder: Path, *, quick: bool) -> dict[str, dict[str, Cost]] | None:
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         raise SystemExit(f"{script.name} ended with {ran.returncode}:\n{ran.stderr[-2000:]}")
-    return pool_cases(json.loads((out / "memory_pool.json").read_text()))
-
-
-def pool_cases(measured: dict[str, Any]) -> dict[str, dict[str, Cost]]:
-    """The rows of `memory_pool.json`, case by case and contestant by contestant."""
-    cases: dict[str, dict[str, Cost]] = {}
-    for row in measured["samples"]:
-        case = f"{row['workers']} workers, {row['start']}" if row["workers"] else "dataset[i]"
-        cost = {"cpu_ms": row["cpu_ms"], "samples_per_s": row["samples_per_s"]}
-        cases.setdefault(case, {})[row["contestant"]] = cost
+    cases: dict[str, dict[str, Cost]] = json.loads((out / "memory_pool.json").read_text())
     return cases
