@@ -22,6 +22,7 @@ SWITCHES = {
     hook.EVENTS_SWITCH: hook.record_metrics,
     hook.ETA_SWITCH: hook.show_time_left,
     hook.ACCUMULATION_SWITCH: hook.accumulate_gradients,
+    hook.ORDER_SWITCH: hook.resume_data_order,
     hook.LAST_SWITCH: hook.point_without_links,
 }
 
