@@ -10,13 +10,14 @@
         return _patch.stock("update_policy")(*words, **named)
 
 A patch is all or nothing: it goes in only for the LeRobot versions it is tested with, and not at all when one
-of the names is gone. `uninstall` puts back what was there.
+of the names is gone. `uninstall` puts back what was there. `replaced` is for the length of a `with`.
 """
 
 import functools
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -75,7 +76,7 @@ class Patch:
             # Of a class its own dictionary, so that static and class methods come back as they were.
             stock = inspect.getattr_static(owner, name)
             self._before[owner, name] = stock
-            setattr(owner, name, functools.wraps(stock)(new) if inspect.isfunction(stock) else new)
+            setattr(owner, name, _standing_for(stock, new))
         return True
 
     def uninstall(self) -> None:
@@ -94,3 +95,38 @@ class Patch:
             if attribute == name and owner in (None, holder):
                 return stock
         raise KeyError(f"{self.part}: {name} is not replaced")
+
+
+@contextmanager
+def replaced(module: ModuleType, **names: Any) -> Iterator[dict[str, Any]]:
+    """Give a module other values for some names, for a while; whatever its LeRobot's version is.
+
+    Args:
+        module (`ModuleType`): Whose names.
+        **names: What stands there meanwhile; functions as in `Patch.install`.
+
+    Yields:
+        What stood there before, by name.
+    """
+    before = {name: getattr(module, name) for name in names}
+    try:
+        for name, new in names.items():
+            setattr(module, name, _standing_for(before[name], new))
+        yield before
+    finally:
+        for name, value in before.items():
+            setattr(module, name, value)
+
+
+def _standing_for(stock: Any, new: Any) -> Any:
+    """`new` as it stands in place of `stock`: of a function with its signature, which others may read."""
+    if not inspect.isfunction(stock):
+        return new
+    if inspect.isfunction(new):
+        return functools.wraps(stock)(new)
+
+    @functools.wraps(stock)
+    def standing_in(*words: Any, **named: Any) -> Any:  # a bound method cannot have another's signature
+        return new(*words, **named)
+
+    return standing_in

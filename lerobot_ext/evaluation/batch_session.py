@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
-from inspect import isfunction
 from types import ModuleType
 from typing import Any, Final
 
@@ -19,6 +17,7 @@ import torch
 
 from lerobot_ext.evaluation.batch_stages import Stage, stage
 from lerobot_ext.evaluation.module_trace import ModuleTrace
+from lerobot_ext.patches import replaced
 from lerobot_ext.plugins import describe_error
 from lerobot_ext.training.quiet import quiet_training
 
@@ -124,14 +123,8 @@ class _Session:
             "cycle": self._cycle,
             "update_policy": self._update_policy,
         }
-        for name, hook in hooks.items():
-            self._stock[name] = getattr(script, name)
-            setattr(script, name, _with_signature(self._stock[name], hook))
-        try:
+        with replaced(script, **hooks) as self._stock:
             yield
-        finally:
-            for name, value in self._stock.items():
-                setattr(script, name, value)
 
     def _make_datasets(self, cfg: Any) -> Any:
         self.seen.at = "opening the dataset"
@@ -195,18 +188,6 @@ class _Session:
             loss, log = policy.forward(batch)
         found.loss = float(loss) if loss.numel() == 1 else None
         found.log = dict(log or {})
-
-
-def _with_signature(stock: Any, hook: Callable[..., Any]) -> Callable[..., Any]:
-    """`hook` as a function with the signature of the one it stands for: plugins that come later read it."""
-    if not isfunction(stock):
-        return hook
-
-    @wraps(stock)
-    def standing_in(*words: Any, **named: Any) -> Any:
-        return hook(*words, **named)
-
-    return standing_in
 
 
 def _step_name(place: int, step: Any) -> str:

@@ -20,8 +20,7 @@ import inspect
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,7 +35,7 @@ from lerobot_ext.hub.card import add_requirements
 from lerobot_ext.hub.describe import describe
 from lerobot_ext.hub.history import TrainingHistory, evaluations_of
 from lerobot_ext.hub.push import PushError, open_repository, push_files
-from lerobot_ext.patches import Patch, Place
+from lerobot_ext.patches import Patch, Place, replaced
 from lerobot_ext.training import loop
 
 MESSAGE = "Upload policy, processors, requirements and card"
@@ -150,7 +149,7 @@ def _push_model_to_hub(self: PreTrainedPolicy, *words: Any, **named: Any) -> Any
         return stock(self, *words, **named)
     given = inspect.signature(stock).bind(self, *words, **named).arguments
     upload = _Upload(_run, self, given.get("peft_model") or self, given["cfg"], given.get("dataset_meta"))
-    with _replaced(pretrained, HfApi=upload.client, ModelCard=_CardCheckedAtCommit):
+    with replaced(pretrained, HfApi=upload.client, ModelCard=_CardCheckedAtCommit):
         return stock(self, *words, **named)
 
 
@@ -270,19 +269,6 @@ def _whole_history(run: _Run, cfg: Any) -> TrainingHistory:
     for entry in run.history.evaluations:
         whole.add_evaluations([entry])
     return whole
-
-
-@contextmanager
-def _replaced(module: ModuleType, **names: Any) -> Iterator[None]:
-    """Give a module other values for some names, for a while."""
-    before = {name: getattr(module, name) for name in names}
-    try:
-        for name, value in names.items():
-            setattr(module, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(module, name, value)
 
 
 def _sha256(path: Path) -> str:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A change to LeRobot goes in whole or not at all, and can be taken back."""
 
+import inspect
 import logging
 from types import ModuleType
 
 import lerobot
 import pytest
 
-from lerobot_ext.patches import Patch
+from lerobot_ext.patches import Patch, replaced
 
 
 @pytest.fixture
@@ -90,3 +91,21 @@ def test_two_owners_of_one_name_are_told_apart(module, patch):
     assert (patch.stock("limit", module), patch.stock("limit", other)) == (3, 7)
     with pytest.raises(KeyError, match="not replaced"):
         patch.stock("else")
+
+
+def test_for_a_while_ours_stands_in_with_stocks_signature(module):
+    class Ours:
+        def greet(self, *words: str) -> str:
+            return "ours"
+
+    def look() -> None:
+        with replaced(module, greet=Ours().greet, limit=9) as before:
+            assert (module.greet("ada"), module.limit) == ("ours", 9)
+            assert list(inspect.signature(module.greet).parameters) == ["name"]
+            assert before == {"greet": stock, "limit": 3}
+            raise InterruptedError
+
+    stock = module.greet
+    with pytest.raises(InterruptedError):
+        look()
+    assert (module.greet, module.limit) == (stock, 3)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity
 
+from lerobot_ext.patches import replaced
 from lerobot_ext.training.profile import spans
 from lerobot_ext.training.profile.spans import Stopwatch
 from lerobot_ext.training.quiet import quiet_training
@@ -106,14 +107,8 @@ class _Session:
     @contextlib.contextmanager
     def inside(self, script: ModuleType) -> Iterator[None]:
         """Put the hooks into the training script, for a while."""
-        for name, hook in (("cycle", self._cycle), ("update_policy", self._update_policy)):
-            self._stock[name] = getattr(script, name)
-            setattr(script, name, hook)
-        try:
+        with replaced(script, cycle=self._cycle, update_policy=self._update_policy) as self._stock:
             yield
-        finally:
-            for name, value in self._stock.items():
-                setattr(script, name, value)
 
     def _cycle(self, loader: Any) -> Iterator[Any]:
         """Stock's endless loader; a step begins where it is asked for a batch."""
