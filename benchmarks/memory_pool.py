@@ -31,49 +31,16 @@ os.environ.setdefault("SVT_LOG", "1")
 import lerobot
 import numpy as np
 import torch
+from data_path_parts import files
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_camera_pyav import backend
 
 from lerobot_ext.data import ram_reader
 from lerobot_ext.data.pool.budget import POOL
 
-FPS, HEIGHT, WIDTH = 30, 480, 640
-CAMERAS = tuple(f"observation.images.{name}" for name in ("top", "side", "wrist"))
 STOCK, OURS, POOLED, SMALL = "stock pyav", "ours, no pool", "pool 480x640", "pool 240x320"
 BUDGETS = {POOLED: "64GiB", SMALL: "64GiB:240x320"}
 Row = dict[str, Any]
-
-
-def scene(n: int, seed: int) -> Iterator[np.ndarray]:
-    """(480, 640, 3) uint8 pictures: a fixed texture, things that move across it, and noise."""
-    rng = np.random.default_rng(seed)
-    ground = np.kron(rng.integers(40, 200, (60, 80, 3)), np.ones((8, 8, 1))).astype(np.int16)
-    noise = rng.normal(0, 4, (4, HEIGHT, WIDTH, 3)).astype(np.int16)
-    for number in range(n):
-        picture = ground + noise[number % 4]
-        for thing in range(3):
-            row, column = 60 + 120 * thing, (number * (3 + 2 * thing) + 90 * thing) % (WIDTH - 80)
-            picture[row : row + 60, column : column + 80] = 40 + 70 * thing
-        yield picture.clip(0, 255).astype(np.uint8)
-
-
-def write_dataset(root: Path, episodes: int, length: int) -> None:
-    """Three cameras, joints and actions, through LeRobot's own writer with its default codec."""
-    video = {"dtype": "video", "shape": (HEIGHT, WIDTH, 3), "names": ["height", "width", "channels"]}
-    joints = {"dtype": "float32", "shape": (6,), "names": None}
-    features = {"observation.state": joints, "action": joints} | dict.fromkeys(CAMERAS, video)
-    dataset = LeRobotDataset.create(
-        "user/bench", FPS, features, root=root, use_videos=True, streaming_encoding=True
-    )
-    rng = np.random.default_rng(0)
-    for episode in range(episodes):
-        views = [scene(length, seed=9 * episode + view) for view in range(len(CAMERAS))]
-        for pictures in zip(*views, strict=True):
-            frame: dict[str, Any] = dict(zip(CAMERAS, pictures, strict=True))
-            frame |= {key: rng.normal(size=6).astype(np.float32) for key in ("observation.state", "action")}
-            dataset.add_frame({**frame, "task": "lift the cube"})
-        dataset.save_episode()
-    dataset.finalize()
 
 
 @contextmanager
@@ -101,7 +68,7 @@ def open_datasets(root: Path) -> dict[str, LeRobotDataset]:
                 "user/bench",
                 root=root,
                 video_backend="pyav_stock" if name == STOCK else "pyav",
-                delta_timestamps={"action": [i / FPS for i in range(100)]},
+                delta_timestamps={"action": [i / files.FPS for i in range(100)]},
                 return_uint8=True,
             )
     return opened
@@ -212,16 +179,15 @@ def loader(datasets: dict[str, LeRobotDataset], start: str, batches: int, turns:
     ]
 
 
-def measure(root: Path, *, quick: bool, seeds: int) -> dict[str, list[Row]]:
+def measure(folder: Path, *, quick: bool, seeds: int) -> dict[str, list[Row]]:
     """Rows for a table: who, how many workers, how they were started, samples/s, CPU ms a sample, bytes.
 
     Args:
-        root (`Path`): An empty place for a dataset.
+        folder (`Path`): An empty place for a dataset.
         quick (`bool`): A few frames: proves that it runs.
         seeds (`int`): Repetitions.
     """
-    write_dataset(root, episodes=2, length=20 if quick else 150)
-    datasets = open_datasets(root)
+    datasets = open_datasets(files.dataset(folder, "AV1", 2, 20 if quick else 150))
     filling = fill(datasets)
     samples = [row for seed in range(seeds) for row in items(datasets, 6 if quick else 30, seed)]
     rows = [
@@ -318,7 +284,7 @@ def main() -> int:
         raise SystemExit("our backend does not install on this LeRobot; see the line above")
     with tempfile.TemporaryDirectory() as folder:
         results: dict[str, Any] = dict(
-            measure(Path(folder) / "bench", quick=args.quick, seeds=1 if args.quick else args.seeds)
+            measure(Path(folder), quick=args.quick, seeds=1 if args.quick else args.seeds)
         )
     print(table(results))
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
