@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from lerobot_ext.cli.command import Command, CommandError
@@ -67,7 +69,8 @@ def _run_from_act(args: Namespace) -> int:
     from .convert import convert
 
     try:
-        report = convert(Path(args.checkpoint), args.out, args.passed_on)
+        with redirect_stdout(sys.stderr):  # LeRobot prints what it loads
+            report = convert(Path(args.checkpoint), args.out, args.passed_on)
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         raise CommandError(str(error)) from error
     if args.json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import draccus
+from draccus.utils import ParsingError
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.factory import make_pre_post_processors
@@ -86,6 +87,8 @@ def _overridden(config: ActPlusConfig, words: Sequence[str]) -> ActPlusConfig:
                 raise ValueError(
                     f"`{' '.join(words)}` cannot be read; see `lerobot-train --policy.type=act_plus --help`."
                 ) from error
+            except ParsingError as error:  # the config's own words are its cause
+                raise ValueError(str(error.__cause__ or error)) from error
     return parsed
 
 
