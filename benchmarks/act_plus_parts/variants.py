@@ -64,9 +64,9 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 """Which policies play which task of the Koch environment."""
 
-EPISODES = {"lift": 50, "choose": 100, "either": 100}
+EPISODES = {"lift": 50, "choose": 400, "either": 400}
 """Demonstrations."""
-STEPS = {"lift": 3000, "choose": 1000, "either": 2000}
+STEPS = {"lift": 2000, "choose": 1500, "either": 2000}
 """Training steps."""
 BATCH = 32
 
