@@ -21,6 +21,7 @@ from .conditioning import LayerFusion, sample_layer_mask, sample_taking_part
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 from .deadline.stopwatch import Stopwatch
 from .denoiser import make_denoiser
+from .fast.conditioned import Conditioned
 from .layers.base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
 from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
@@ -360,12 +361,13 @@ class HierarchicalDiffusionNetwork(nn.Module):
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         if noise is None:
             noise = torch.randn(batch, self.config.horizon, self.action_dim, device=device)
+        denoise = Conditioned(self.denoiser, condition)
         watch.lap("condition")
         if steps_in_time is not None:
             steps = steps_in_time(watch.elapsed_ms(), 0 if draft is not None else 1)
         sampled = ddim_sample(
             self.scheduler,
-            lambda noisy, timestep: self.denoiser(noisy, timestep, condition),
+            denoise,
             noise,
             steps=steps,
             draft=draft,
