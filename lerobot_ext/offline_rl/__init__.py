@@ -9,6 +9,7 @@ and builds on these modules; nothing here knows which policy. Importing the pack
   returns, the bootstrap factor and which samples may be used; `hold_last` fills padded actions.
 - `labels`: episodes of a dataset (bounds, success, returns) from its columns, terminal modes, and rewards
   for a batch from `next.reward`, from success alone, or as a cost of each step.
+- `batches`: both for a policy: `ChunkLabels` turns a batch of LeRobot's into targets; its bounds are saved.
 - `bounds`: the range in which values must lie.
 - `critics`: ensembles whose members run in one batched call, their aggregation, and bootstrap masks that are
   hashed from the frame's `index`, so that they survive a resume.
