@@ -209,6 +209,12 @@ class LAPOPolicy(PreTrainedPolicy):
         chunk: Tensor = self.target.act(self.target.encoder(batch, 0))
         return chunk.view(len(chunk), *self.network.chunk_shape)
 
+    @torch.no_grad()
+    def observation_features(self, batch: dict[str, Any]) -> Tensor:
+        """(B, D) of an observation, from the slow encoder; `lerobot-ext fqe` tells states apart by it."""
+        features: Tensor = self.target.encoder(batch, 0)
+        return features
+
     # ---- loading -----------------------------------------------------------------------------------------
 
     @classmethod
