@@ -143,22 +143,26 @@ class LAPOPolicy(PreTrainedPolicy):
                 f"`action` has shape {tuple(actions.shape)}; training needs {self.config.chunk_size} actions "
                 "a sample. Build the dataset with this config's `action_delta_indices`."
             )
+        if self.config.learns_values:
+            sample = self._sample(batch)
+            lapo = self.config.extraction == "lapo"
+            return self._objective.lapo(sample) if lapo else self._objective.iql(sample)
         valid = self.labels.valid(batch)
-        chunk = hold_last(actions, valid).flatten(1)
+        kept = torch.ones_like(valid[:, 0])
+        if self.config.extraction == "filtered_bc":
+            kept = self.labels.best(batch, self.config.filter_share)
         features = self.network.encoder(batch, 0, augment=self.training)
-        if not self.config.learns_values:
-            kept = torch.ones_like(valid[:, 0])
-            if self.config.extraction == "filtered_bc":
-                kept = self.labels.best(batch, self.config.filter_share)
-            return self._objective.cloning(features, chunk, valid, kept)
-        targets = self.labels.targets(batch)
+        return self._objective.cloning(features, hold_last(actions, valid).flatten(1), valid, kept)
+
+    def _sample(self, batch: dict[str, Any]) -> Sample:
+        """What the losses that learn values read of a batch."""
+        valid = self.labels.valid(batch)
+        features = self.network.encoder(batch, 0, augment=self.training)
         with torch.no_grad():
             following = self.network.encoder(batch, 1, augment=self.training)
             slow = self.target.encoder(batch, 0, augment=self.training)
-        sample = Sample(features, slow, following, chunk, valid, targets)
-        return (
-            self._objective.lapo(sample) if self.config.extraction == "lapo" else self._objective.iql(sample)
-        )
+        chunk = hold_last(batch[ACTION], valid).flatten(1)
+        return Sample(features, slow, following, chunk, valid, self.labels.targets(batch))
 
     def _log(self, losses: Losses) -> dict[str, float]:
         """Plain floats, fetched from the device at once."""
