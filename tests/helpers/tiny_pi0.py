@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +69,17 @@ def tiny_pi0_config(**fields: Any) -> PI0Config:
         output_features={"action": PolicyFeature(FeatureType.ACTION, (4,))},
         **fields,
     )
+
+
+def word_tokenizer(folder: Path) -> Path:
+    """A tokenizer in a folder, as `AutoTokenizer` loads it: a word is a token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<unk>": 1, "pick": 2, "up": 3, "the": 4, "cube": 5}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>").save_pretrained(
+        str(folder)
+    )
+    return folder
