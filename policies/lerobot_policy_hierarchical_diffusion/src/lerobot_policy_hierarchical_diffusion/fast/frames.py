@@ -10,7 +10,7 @@ Legend: `B` batch, `O` observation steps.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -22,11 +22,14 @@ from lerobot_ext.nn.cameras import CameraLook
 class Looking(Protocol):
     """A network that looks at each frame for itself: `Vision`."""
 
+    def parameters(self) -> Iterator[Tensor]:
+        """Its weights."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """What it keeps beside them."""
+
     def look(self, images: list[Tensor]) -> list[CameraLook]:
         """One look a kind of camera at (B, O, planes, H, W) a camera."""
-
-    parameters: Callable[[], Any]
-    buffers: Callable[[], Any]
 
 
 class _Seen(NamedTuple):
