@@ -80,11 +80,23 @@ class MotionStatistics(nn.Module):
         self.register_buffer("count", torch.zeros(()))
 
     @torch.no_grad()
-    def observe(self, velocity: Tensor, tracking: Tensor | None, valid: Tensor) -> None:
-        """Take in a batch: `velocity` (B, K, S), `tracking` (B, T <= K, S), `valid` (B, K)."""
+    def observe(
+        self, velocity: Tensor, tracking: Tensor | None, valid: Tensor, commanded: Tensor | None = None
+    ) -> None:
+        """Take in a batch.
+
+        Args:
+            velocity (`Tensor`): (B, K, S).
+            tracking (`Tensor`, *optional*): (B, T <= K, S).
+            valid (`Tensor`): (B, K) bool, frames that are no padding.
+            commanded (`Tensor`, *optional*): (B, T or more) bool, actions that are no padding.
+        """
         self.velocity_quantile.observe(velocity.abs(), valid)
         if tracking is not None:
-            self.tracking_quantile.observe(tracking, valid[:, : tracking.shape[1]])
+            asked = valid[:, : tracking.shape[1]]
+            if commanded is not None:
+                asked = asked & commanded[:, : tracking.shape[1]]
+            self.tracking_quantile.observe(tracking, asked)
         weights = valid.float()[..., None]
         self.square_sum += (velocity.float().square() * weights).sum((0, 1))
         self.speed_sum += (velocity.float().norm(dim=-1) * weights[..., 0]).sum()

@@ -38,7 +38,7 @@ class DynamicsLayer(HierarchyLayer):
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
         """Return features, the loss, `anomaly` (B,) in usual velocities, and `forecast` (B, K, S)."""
         scale = context.motion.velocity_scale()
-        history = inputs.history
+        history = inputs.motion
         hidden: Tensor = self.gru(with_velocity(history, scale))[0]  # (B, N, D)
         features = self._attend(hidden)
 
