@@ -49,11 +49,7 @@ DEFAULT_METHODS = (OURS, "flat", "stock", "curriculum")
 
 
 def fields(method: str, task: Task) -> dict[str, Any]:
-    """The policy's fields for a training, `type` included.
-
-    Raises:
-        SystemExit: The installed policy cannot be trained so.
-    """
+    """The policy's fields for a training, `type` included."""
     if method == OURS:
         return {"type": HIERARCHICAL}
     if method == "curriculum":
@@ -81,22 +77,13 @@ def stages(steps: int) -> list[dict[str, Any]]:
     ]
 
 
-def knows_layers() -> bool:
-    """Whether the installed policy can do without layers."""
-    from lerobot_policy_hierarchical_diffusion import HierarchicalDiffusionConfig
-
-    return "layers" in HierarchicalDiffusionConfig.__dataclass_fields__
-
-
 @cache
 def flat_width(cameras: bool) -> int:
     """Width of the flat policy's denoiser with which it has as many parameters as ours.
 
     Raises:
-        SystemExit: There is none within 2 %, or this version of the policy has no `layers`.
+        SystemExit: There is none within 2 %.
     """
-    if not knows_layers():
-        raise SystemExit("this hierarchical_diffusion has no field `layers`; leave out --methods flat.")
 
     def count(width: int) -> int:
         return parameters(HIERARCHICAL, {"layers": (), "denoiser_dim": width}, cameras)

@@ -6,7 +6,6 @@ All variants of a frame get the same noise and the same time (paired), several o
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,16 +63,8 @@ def diffusion_loss(policy: Any, batch: dict[str, Any], kept: frozenset[str], see
     frames = network.frames(observation)
     targets = policy._targets(batch, frames)
     with _same_noise(network, seed):
-        if "kept" in inspect.signature(network.losses).parameters:
-            found: Tensor = network.losses(observation, frames, targets, kept=kept)["diffusion"]
-            return found
-        inputs = network.layer_inputs(observation, frames)
-        outputs = network.run_layers(inputs, targets)
-        mask = torch.tensor([[float(name in kept) for name in network.layers]]).to(frames.device)
-        loss: Tensor = network.diffusion_loss(
-            network.condition(inputs, outputs, mask.expand(len(frames), -1)), targets
-        )
-        return loss
+        loss: Tensor = network.losses(observation, frames, targets, kept=kept)["diffusion"]
+    return loss
 
 
 @contextmanager

@@ -94,10 +94,6 @@ def test_the_flat_policy_has_as_many_parameters_as_ours():
     from hierarchical_parts import methods
     from hierarchical_parts.settings import TASKS
 
-    if not methods.knows_layers():
-        with pytest.raises(SystemExit, match="layers"):
-            methods.fields("flat", TASKS["lift"])
-        return
     for task in (TASKS["lift"], TASKS["lift_cameras"]):
         ours, flat = (methods.count(name, task) for name in ("ours", "flat"))
         assert flat == pytest.approx(ours, rel=0.02)
