@@ -15,7 +15,7 @@ at any time and started again with other `--only`, `--tasks`, `--methods` or `--
 evaluations run on one thread each, `--jobs` of them side by side; deadlines and speed want a machine that
 does nothing else (`--again deadlines,speed` measures them anew; the load is printed beside them).
 Prints Markdown; writes hierarchical.json, .md and .png.
-Expected last line: `hierarchical: lift ours …, flat …, stock … %; …`.
+Expected last line: `hierarchical: lift ours …, flat … %; … of … targets reached`.
 
     uv run python benchmarks/hierarchical.py [--quick] [--only success,nulling] [--tasks lift,tour]
         [--methods ours,flat,stock] [--seeds 3] [--jobs 2] [--nice 15] [--again speed] [--out DIR]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hierarchical_parts import budget, nulling, safety
+from hierarchical_parts import budget, nulling, safety, targets
 from hierarchical_parts.intervals import difference
 from hierarchical_parts.methods import METHODS
 from hierarchical_parts.settings import OURS, TASKS
@@ -168,6 +168,8 @@ def markdown(found: Found) -> str:
         *_budget_table(found["budget"]),
         *_speed_table(found["speed"], found["success"]),
     ]
+    wanted = targets.table(found)
+    parts += [wanted] if wanted else []
     if len(found["sources"]) > 1:
         parts.append(
             f"These figures come from {len(found['sources'])} states of the policy's code "
@@ -314,11 +316,8 @@ def summary(found: Found) -> str:
                 points = methods[name]["points"]
                 rates.append(f"{name} {100 * points[max(points, key=int)]['rate']:.0f}")
         said.append(f"{task} {', '.join(rates)} %")
-    for task, rows in found["nulling"].items():
-        alone = {name: rise for name, rise in rows["rise"].items() if name.startswith("without ")}
-        alone.pop("without any layer", None)
-        worse = sum(rise["low"] > 0 for rise in alone.values())
-        said.append(f"{task}: {worse} of {len(alone)} layers worsen the loss when nulled")
+    reached = [fine for *_, fine in targets.targets(found)]
+    said += [f"{sum(reached)} of {len(reached)} targets reached"] if reached else []
     return f"hierarchical: {'; '.join(said) or 'nothing measured'}"
 
 

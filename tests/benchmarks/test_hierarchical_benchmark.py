@@ -360,8 +360,31 @@ def test_the_report_compares_the_same_episodes(tmp_path):
     assert 0.1 < flat["ours_better_by"]["low"] < 0.2 < flat["ours_better_by"]["high"] < 0.3
     text = report.markdown(found)
     assert "| flat diffusion, parameter-matched | 0.00 M | 60 (54 to 65) | +20" in text
-    assert report.summary(found).startswith("hierarchical: lift ours 80, flat 60 %")
+    assert report.summary(found).startswith("hierarchical: lift ours 80, flat 60 %; 1 of 1 targets")
     assert json.loads(json.dumps(found)) == found
+
+
+def test_success_that_falls_beyond_its_interval_is_not_monotone():
+    from hierarchical_parts.targets import monotone
+
+    def point(rate):
+        return {"rate": rate, "low": rate - 0.05, "high": rate + 0.05}
+
+    assert monotone([point(0.5), point(0.6), point(0.57), point(0.9)])
+    assert not monotone([point(0.5), point(0.7), point(0.72), point(0.6)])
+
+
+def test_a_target_is_reached_only_when_its_interval_says_so():
+    from hierarchical_parts.targets import targets
+
+    def rise(value, low):
+        return {"value": value, "low": low, "high": value + 0.1}
+
+    nothing = {part: {} for part in ("success", "detection", "filter", "budget", "speed")}
+    rises = {"without safety": rise(0.2, 0.1), "without planning": rise(0.1, -0.1)}
+    rows = {"lift": {"layers": ["safety", "planning"], "rise": rises}}
+    found = {what: reached for what, _, reached in targets(nothing | {"nulling": rows})}
+    assert list(found.values()) == [True, False]
 
 
 def test_the_readme_changes_between_the_markers_only(tmp_path):
