@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,9 +37,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hierarchical_parts import methods, settings
+from hierarchical_parts.cells import ON_OURS
 from hierarchical_parts.settings import TASKS, Settings
 from hierarchical_parts.store import Store
 
+KINDS = ("train", "success", *ON_OURS)
 PARTS = ("success", "nulling", "safety", "budget", "speed")
 README = Path(__file__).parents[1] / "policies" / "lerobot_policy_hierarchical_diffusion" / "README.md"
 
@@ -63,7 +66,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="less than a minute: only shows that it runs")
     parser.add_argument(
-        "--again", type=lambda text: text.split(","), default=[], help="forget results so called"
+        "--again", type=_some(KINDS), default=[], help=f"forget results of a kind: {', '.join(KINDS)}"
     )
     parser.add_argument("--report", action="store_true", help="measure nothing, only write what is there")
     parser.add_argument("--write-readme", action="store_true", help="put the tables into the policy's README")
@@ -119,16 +122,33 @@ def measure(args: argparse.Namespace, asked: Settings, store: Store) -> list[str
     return failures
 
 
+def alone(out: Path, work: Callable[[], list[str]]) -> list[str]:
+    """Do work that nobody else does in the same folder at the same time.
+
+    Raises:
+        SystemExit: Somebody does.
+    """
+    from filelock import FileLock, Timeout
+
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / "lock", timeout=0):
+            return work()
+    except Timeout as error:
+        raise SystemExit(f"another run measures into --out {out}; wait for it, or name another.") from error
+
+
 def main() -> None:
     """Run the benchmark."""
     args = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what it has started ends with it
     asked = settings_of(args)
     if args.nice:
         os.nice(args.nice)
     store = Store(asked.out / "results")
     for name in (name for kind in args.again for name in store.forget(f"{kind}.*")):
         print(f"forgotten: {name}", file=sys.stderr)
-    failures = [] if args.report else measure(args, asked, store)
+    failures = [] if args.report else alone(asked.out, lambda: measure(args, asked, store))
 
     from hierarchical_parts import pictures, report
 

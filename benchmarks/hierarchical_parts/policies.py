@@ -54,7 +54,10 @@ def held_out(policy: Any, checkpoint: Path, task: Task, settings: Settings) -> I
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
     root, name = data.folder(task, settings, "held_out"), data.repo_id(task, "held_out")
-    windows = resolve_delta_timestamps(policy.config, LeRobotDatasetMetadata(name, root=root))
+    meta = LeRobotDatasetMetadata(name, root=root)
+    windows = resolve_delta_timestamps(policy.config, meta)
+    for camera in policy.config.image_features:  # pictures of the other frames are not used
+        windows[camera] = [offset / meta.fps for offset in policy.config.camera_delta_indices]
     dataset = LeRobotDataset(name, root=root, delta_timestamps=windows)
     preprocess, _ = processors(policy, checkpoint)
     for batch in torch.utils.data.DataLoader(dataset, batch_size=BATCH):

@@ -39,7 +39,7 @@ def _better(tasks: Found) -> Iterator[Target]:
         for name, method in methods.items():
             points = method["points"]
             by = points[max(points, key=int)].get("ours_better_by")
-            if name != OURS and by is not None:
+            if name not in (OURS, "curriculum") and by is not None:
                 low, high = 100 * by["low"], 100 * by["high"]
                 said = f"{100 * by['value']:+.0f} points ({low:+.0f} to {high:+.0f})"
                 yield f"{task}: more success than {name} at equal steps", said, by["low"] > 0

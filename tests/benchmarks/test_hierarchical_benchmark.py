@@ -447,3 +447,54 @@ def test_the_quick_run_measures_every_part(tmp_path):
     assert (filtered["limit"], filtered["velocity"]) == (0, 0)
     assert math.isfinite(found["nulling"]["lift"]["loss"]["value"])
     assert done.stdout.splitlines()[-1].startswith("hierarchical: lift ours")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    import hierarchical
+    from filelock import FileLock
+
+    with FileLock(tmp_path / "lock"), pytest.raises(SystemExit, match="another run"):
+        hierarchical.alone(tmp_path, lambda: [])
+    assert hierarchical.alone(tmp_path, lambda: ["done"]) == ["done"]
+
+
+def test_an_interrupted_command_is_ended_with_all_its_children(tmp_path):
+    import threading
+
+    from hierarchical_parts.commands import CommandError, Commands
+
+    commands = Commands(tmp_path, nice=0)
+    failed = []
+
+    def work():
+        try:
+            commands.run("sleeper", [Path(sys.executable).name, "-c", "import time; time.sleep(600)"])
+        except CommandError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not commands._running:
+        pass
+    commands.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert "sleeper" in str(failed[0])
+    with pytest.raises(CommandError, match="stopped"):
+        commands.run("late", [Path(sys.executable).name, "-c", ""])
+
+
+def test_a_failed_command_shows_its_last_lines(tmp_path):
+    from hierarchical_parts.commands import CommandError, Commands
+
+    program = "import sys; sys.exit('no such policy')"
+    with pytest.raises(CommandError, match="no such policy"):
+        Commands(tmp_path, nice=0).run("broken", [Path(sys.executable).name, "-c", program])
+
+
+def test_a_script_gives_what_it_writes(tmp_path):
+    from hierarchical_parts.commands import Commands
+
+    words = [Path(sys.executable).name, "-c", "print(1); import sys; print(2, file=sys.stderr)"]
+    assert Commands(tmp_path, nice=1).run("fine", words) == "1\n"
+    assert (tmp_path / "fine.log").read_text() == "2\n"
