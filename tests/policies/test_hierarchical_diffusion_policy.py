@@ -185,7 +185,7 @@ def test_wrong_number_of_frames_names_the_frames(make_policy, make_batch):
     policy = make_policy()
     batch = make_batch(policy.config)
     batch["observation.state"] = batch["observation.state"][:, :3]
-    with pytest.raises(ValueError, match=r"`observation.state` has 3 frames; training needs the 23 at \[-56"):
+    with pytest.raises(ValueError, match=r"`observation.state` has 3 frames; training needs the 34 at \[-56"):
         policy.forward(batch)
 
 
@@ -297,7 +297,7 @@ def test_future_frames_do_not_change_the_plan(make_policy, make_batch):
     batch = make_batch(policy.config)
     noise = torch.randn(3, policy.config.horizon, 4)
     before = policy.predict_action_chunk(batch, noise=noise)
-    future = [*policy.network.window.future, policy.network.window.subgoal]
+    future = list(policy.network.window.ahead)
     for name in policy.config.input_features:
         batch[name][:, future] = 5.0
     assert torch.equal(policy.predict_action_chunk(batch, noise=noise), before)

@@ -29,13 +29,13 @@ def test_window_positions_point_at_their_offsets(make_config):
         subgoal_steps=9,
     )
     window = TimeWindow.from_config(config)
-    assert window.offsets == (-10, -5, -3, -2, -1, 0, 1, 2, 9)
+    assert window.offsets == (-10, -5, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     assert [window.offsets[i] for i in window.observation] == [-1, 0]
     assert [window.offsets[i] for i in window.history] == [-2, -1, 0]
     assert [window.offsets[i] for i in window.motion] == [-3, -2, -1, 0]
     assert [window.offsets[i] for i in window.memory] == [-10, -5, 0]
     assert [window.offsets[i] for i in window.future] == [1, 2]
-    assert window.offsets[window.subgoal] == 9
+    assert [window.offsets[i] for i in window.ahead] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
     assert window.past == (-10, -5, -3, -2, -1, 0)
     assert window.queue_length == 11
     assert config.camera_delta_indices == [-1, 0]
@@ -113,6 +113,23 @@ def test_injected_violations_are_violations_and_touch_one_joint(known, positions
     assert (outside | jump).all()
     assert outside.any()
     assert jump.any()
+
+
+@pytest.mark.parametrize(
+    ("speeds", "keyframe"),
+    [
+        ([2, 2, 0.1, 2], 2),  # moving, and arrives
+        ([0.1, 2, 2, 0.1], 3),  # rests, moves, arrives
+        ([2, 0.1, 2, 0.1], 1),  # the first of two arrivals
+        ([0.1, 0.1, 0.1, 0.1], 3),  # rests all the time
+        ([2, 2, 2, 2], 3),  # moves on
+        ([0.1, 0.1, 2, 2], 3),  # has just set out
+    ],
+)
+def test_the_next_keyframe_is_where_the_motion_comes_to_rest(speeds, keyframe):
+    velocity = torch.zeros(1, 4, 3)
+    velocity[0, :, 1] = torch.tensor(speeds)
+    assert T.next_keyframe(velocity, torch.tensor(1.0)).tolist() == [keyframe]
 
 
 @pytest.mark.parametrize(

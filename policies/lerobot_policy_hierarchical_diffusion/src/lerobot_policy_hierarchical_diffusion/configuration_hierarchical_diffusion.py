@@ -64,8 +64,12 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         planning_stride (`int`, *optional*, defaults to `8`): Frames between two states of that memory.
         planning_interval (`int`, *optional*, defaults to `1`): Chunks for which one run of the planning layer
             serves.
-        subgoal_steps (`int`, *optional*, defaults to `16`): How far ahead the subgoal lies; near the end of
-            an episode it is the episode's last state.
+        subgoal_steps (`int`, *optional*, defaults to `16`): How far ahead the subgoal may lie: it is the next
+            frame in which the motion comes to rest, or this many frames ahead, or the episode's last frame,
+            whichever comes first.
+        contact_key (`str`, *optional*, defaults to `"observation.contact"`): Feature that tells contacts (of
+            feet, of a gripper) by numbers near 0 and 1. If the dataset has it, the dynamics layer learns to
+            foresee them; it is needed in training only.
         normalization_mapping (`dict[str, NormalizationMode]`, *optional*): Normalisation for each kind of
             feature; actions must end up near [-1, 1].
         image_size (`tuple[int, int]`, *optional*, defaults to `(96, 96)`): Height and width to which every
@@ -162,6 +166,7 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     planning_stride: int = 8
     planning_interval: int = 1
     subgoal_steps: int = 16
+    contact_key: str = "observation.contact"
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=_default_normalization)
     image_size: tuple[int, int] = (96, 96)
     vision_backbone: str = "small"

@@ -258,10 +258,24 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             if states_padded is None
             else ~states_padded[:, window.future],
             velocity=future_velocities(frames[:, window.history[-1], : self.network.state_dim], future),
-            subgoal=frames[:, window.subgoal],
+            ahead=frames[:, window.ahead],
+            contact=self._contact(batch),
             tracking=tracking,
             progress=progress,
         )
+
+    def _contact(self, batch: dict[str, Any]) -> Tensor | None:
+        """Which contacts the next frames have, (B, K, N) of 0 and 1; None where the data tell none."""
+        if not self.network.contacts:
+            return None
+        key = self.config.contact_key
+        if batch[key].ndim != 3:
+            raise ValueError(
+                f"`{key}` has shape {tuple(batch[key].shape)}; training needs its frames, (B, W, contacts)."
+            )
+        # Normalised or not, a contact is above the middle of its range and none is below.
+        told: Tensor = batch[key][:, self.network.window.future] > self.network.contact_middle
+        return told.float()
 
     # ---- inference
     # -------------------------------------------------------------------------------------------------
@@ -307,6 +321,10 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             ValueError: If the number of robots changed without a `reset()`.
         """
         self._memory.append(*self._frame(batch))
+        if self._actions and self._network.filter.armed:
+            remembered = self._memory.observation([None] * len(batch[OBS_STATE]), _known(self._last_action))
+            if self._network.alarm(remembered).any():
+                self._actions.clear()  # the plan is over; the new one holds
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise)
             actions = chunk[:, : self.config.n_action_steps].unbind(1)

@@ -21,6 +21,7 @@ from .conditioning import LayerFusion, sample_layer_mask, sample_taking_part
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 from .deadline.stopwatch import Stopwatch
 from .denoiser import make_denoiser
+from .fast.conditioned import Conditioned
 from .layers.base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
 from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
@@ -68,6 +69,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
     """
 
     stage_weights: Tensor
+    contact_middle: Tensor
 
     def __init__(self, config: HierarchicalDiffusionConfig) -> None:
         super().__init__()
@@ -76,6 +78,9 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.window = TimeWindow.from_config(config)
         self.state_dim, self.action_dim, self.env_dim = feature_widths(config)
         frame_dim = self.state_dim + self.env_dim
+        told = (config.input_features or {}).get(config.contact_key)
+        self.contacts = told.shape[0] if told is not None and "dynamics" in self.names else 0
+        self.register_buffer("contact_middle", torch.full((self.contacts,), 0.5))
         is_stock = config.observation_encoder == "stock"
 
         self.motion = MotionStatistics(self.state_dim, config.velocity_quantile)
@@ -89,8 +94,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
         )
         seen = bool(config.image_features) and ("manipulation" in self.names or not is_stock)
         self.vision = Vision(config) if seen else None
-        told = "planning" in self.names or not is_stock
-        self.task = HashedTextEmbedding(config.planning_dim, config.task_buckets) if told else None
+        reads = "planning" in self.names or not is_stock
+        self.task = HashedTextEmbedding(config.planning_dim, config.task_buckets) if reads else None
         self.observation: ObservationEncoder | StockObservationEncoder = (
             StockObservationEncoder(config) if is_stock else ObservationEncoder(config)
         )
@@ -113,7 +118,9 @@ class HierarchicalDiffusionNetwork(nn.Module):
         attention = {"heads": cfg.attention_heads, "dropout": cfg.dropout}
         make: dict[str, Callable[[], HierarchyLayer]] = {
             "safety": lambda: SafetyLayer(self.state_dim, self.action_dim, cfg.safety_dim),
-            "dynamics": lambda: DynamicsLayer(self.state_dim, cfg.future_steps, cfg.dynamics_dim),
+            "dynamics": lambda: DynamicsLayer(
+                self.state_dim, cfg.future_steps, cfg.dynamics_dim, self.contacts
+            ),
             "manipulation": lambda: ManipulationLayer(
                 cfg.n_obs_steps,
                 frame_dim,
@@ -140,6 +147,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.limits.set_from(stats)
         if self.vision is not None:
             self.vision.set_from(stats)
+        if self.contacts:
+            self.contact_middle.copy_(self.limits.middle_of(stats, self.config.contact_key))
 
     # ---- inputs
     # ----------------------------------------------------------------------------------------------------
@@ -352,12 +361,13 @@ class HierarchicalDiffusionNetwork(nn.Module):
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         if noise is None:
             noise = torch.randn(batch, self.config.horizon, self.action_dim, device=device)
+        denoise = Conditioned(self.denoiser, condition)
         watch.lap("condition")
         if steps_in_time is not None:
             steps = steps_in_time(watch.elapsed_ms(), 0 if draft is not None else 1)
         sampled = ddim_sample(
             self.scheduler,
-            lambda noisy, timestep: self.denoiser(noisy, timestep, condition),
+            denoise,
             noise,
             steps=steps,
             draft=draft,
@@ -381,6 +391,25 @@ class HierarchicalDiffusionNetwork(nn.Module):
             "clipped": (chunk != sampled).sum(),
             "ms": watch.ms | {"total": watch.elapsed_ms()},
         }
+
+    @torch.no_grad()
+    def alarm(self, observation: Observation) -> Tensor:
+        """Which robots (B,) are in an emergency, as far as the safety layer can tell; a fraction of a plan.
+
+        It needs neither cameras nor other layers, so that it can be asked at every frame.
+        """
+        frames = self.frames(observation)
+        inputs = LayerInputs(
+            observation=frames[:, self.window.observation],
+            history=frames[:, self.window.history, : self.state_dim],
+            motion=frames[:, self.window.motion, : self.state_dim],
+            command=self.command(observation),
+            memory=frames[:, self.window.memory],
+            task=frames.new_zeros(len(frames), self.config.planning_dim),
+        )
+        output = self.layers["safety"](inputs, LayerContext(motion=self.motion, limits=self.limits))
+        alarmed: Tensor = output.info["score"] > self.filter.threshold
+        return alarmed
 
     def position(self, observation: Observation) -> Tensor:
         """The newest state (B, S)."""

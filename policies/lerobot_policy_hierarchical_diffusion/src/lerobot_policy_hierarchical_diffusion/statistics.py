@@ -170,6 +170,13 @@ class NormalizedLimits(nn.Module):
             self.target_scale.copy_(at_one - at_zero)
             self.target_offset.copy_(at_zero)
 
+    def middle_of(self, stats: dict[str, dict[str, Any]], key: str) -> Tensor:
+        """Normalised middle of a feature's range; 0.5 where its range is unknown."""
+        if not _has_range(stats, key):
+            return torch.tensor(0.5)
+        low, high = (torch.as_tensor(stats[key][end], dtype=torch.float32) for end in ("min", "max"))
+        return self._normalize(stats, key, (low + high) / 2)
+
     def _normalize(self, stats: dict[str, dict[str, Any]], key: str, value: Any) -> Tensor:
         vector = torch.as_tensor(value, dtype=torch.float32).cpu().reshape(1, -1)
         features = {**(self.config.input_features or {}), **(self.config.output_features or {})}

@@ -176,6 +176,29 @@ def injected_violations(
     return corrupted, commanded
 
 
+def next_keyframe(velocity: Tensor, typical_speed: Tensor) -> Tensor:
+    """Where the motion that is under way, or comes next, ends: the next minimum of the speed.
+
+    A keyframe is the first frame that is slow after a fast one: the hand has arrived, at a grasp, a release
+    or a turning point. Without one, the last frame ahead is taken. Keyframes as subgoals: James & Davison,
+    2022, https://arxiv.org/abs/2105.14829, who find them by the same rule.
+
+    Args:
+        velocity (`Tensor`): (B, T, S) state change into each of the frames ahead.
+        typical_speed (`Tensor`): () mean speed over the data; half of it separates slow from fast.
+
+    Returns:
+        `Tensor`: (B,) long, index among the frames ahead.
+    """
+    fast = velocity.norm(dim=-1) > 0.5 * typical_speed  # (B, T)
+    arrived = ~fast
+    arrived[:, 1:] &= fast[:, :-1]
+    arrived[:, 0] = False  # what is slow already has not arrived but rests
+    arrived[:, -1] |= ~arrived.any(1)
+    first: Tensor = arrived.int().argmax(1)
+    return first
+
+
 def motion_phase(past_speed: Tensor, future_speed: Tensor, typical_speed: Tensor) -> Tensor:
     """Segment the motion at its speed minima, without labels.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..fast.conditioned import Conditioned
 from ..network import HierarchicalDiffusionNetwork, Observation
 from ..sampling import ddim_sample, make_chain
 
@@ -71,7 +72,7 @@ class PlanGraph(nn.Module):
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         chunk = ddim_sample(
             network.scheduler,
-            lambda noisy, timestep: network.denoiser(noisy, timestep, condition),
+            Conditioned(network.denoiser, condition),
             noise,
             steps=self.steps,
             draft=draft,

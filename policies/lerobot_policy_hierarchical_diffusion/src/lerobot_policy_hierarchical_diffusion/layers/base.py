@@ -58,9 +58,11 @@ class Targets:
         future (`Tensor`): (B, K, S) next states.
         future_valid (`Tensor`): (B, K) bool.
         velocity (`Tensor`): (B, K, S) state change a frame, from now on.
-        subgoal (`Tensor`): (B, S + E) frame ahead, or the episode's last one.
+        ahead (`Tensor`): (B, T, S + E) all frames up to the furthest subgoal; the episode's last one repeats.
         tracking (`Tensor`, *optional*): (B, T <= K, S) distance of each state from the one its action asked
             for; None unless actions and states have the same width (position control).
+        contact (`Tensor`, *optional*): (B, K, N) 0 or 1, the contacts of the next frames; None where the data
+            tell none.
         progress (`Tensor`, *optional*): (B,) share of the episode behind; None when the dataset's episodes
             are unknown.
     """
@@ -70,8 +72,9 @@ class Targets:
     future: Tensor
     future_valid: Tensor
     velocity: Tensor
-    subgoal: Tensor
+    ahead: Tensor
     tracking: Tensor | None = None
+    contact: Tensor | None = None
     progress: Tensor | None = None
 
 

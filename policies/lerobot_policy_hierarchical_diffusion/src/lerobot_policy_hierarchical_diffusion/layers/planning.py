@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from lerobot_ext.nn.blocks import TransformerBlock
 
-from ..targets import Phase, motion_phase
+from ..targets import Phase, future_velocities, motion_phase, next_keyframe
 from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
 
 
 class PlanningLayer(HierarchyLayer):
     """A transformer over a strided memory, the task text and what the manipulation layer has seen.
 
-    Loss: smooth L1 of the subgoal (state and environment `subgoal_steps` ahead), squared error of the
+    Loss: smooth L1 of the subgoal (state and environment at the next keyframe), squared error of the
     episode's progress, and cross-entropy of the phase of the motion.
 
     Args:
@@ -74,7 +74,8 @@ class PlanningLayer(HierarchyLayer):
         if context.targets is None:
             return LayerOutput(features, None, info)
 
-        loss = F.smooth_l1_loss(subgoal, context.targets.subgoal, reduction="none").mean(-1)
+        wanted = self._next_subgoal(now, context)
+        loss = F.smooth_l1_loss(subgoal, wanted, reduction="none").mean(-1)
         loss = loss + 0.1 * F.cross_entropy(
             phase_logits, self._phase_labels(inputs, context), reduction="none"
         )
@@ -83,6 +84,16 @@ class PlanningLayer(HierarchyLayer):
         else:
             loss = loss + (info["progress"] - context.targets.progress).square()
         return LayerOutput(features, loss, info)
+
+    @staticmethod
+    def _next_subgoal(now: Tensor, context: LayerContext) -> Tensor:
+        """State and environment (B, S + E) at the next keyframe."""
+        targets = context.targets
+        assert targets is not None
+        width = targets.future.shape[-1]
+        velocity = future_velocities(now[:, :width], targets.ahead[..., :width])
+        where = next_keyframe(velocity, context.motion.typical_speed())
+        return targets.ahead[torch.arange(len(where), device=where.device), where]
 
     def _seen_token(self, batch: int, context: LayerContext) -> Tensor:
         """What the manipulation layer has seen, (B, 1, D), or its null where that layer is left out."""
