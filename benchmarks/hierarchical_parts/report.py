@@ -185,8 +185,17 @@ def title(method: str) -> str:
     return f"{said}, 10 DDIM steps" if variant else f"{said}, 100 DDPM steps" if "stock" in name else said
 
 
+HOW = """\
+All policies train on the same demonstrations with the same batches and steps, and meet the same
+episodes, whose seeds no demonstration has. Rates have Wilson's interval over all episodes of all
+trainings; differences, losses and AUROCs one of a bootstrap over trainings and episodes. Earlier steps
+are checkpoints of the same training, within its learning-rate schedule. Stock diffusion has ours'
+learning rate (its own hardly moves in so few steps), no averaged weights, and at earlier steps 10 DDIM
+steps only."""
+
+
 def _success_tables(tasks: Found) -> list[str]:
-    tables = []
+    tables = [HOW] if tasks else []
     for task, methods in tasks.items():
         steps = sorted({int(step) for method in methods.values() for step in method["points"]})
         episodes = sorted({p["episodes"] for m in methods.values() for p in m["points"].values()})
