@@ -49,6 +49,7 @@ def trained_parameters(policy: Any) -> int:
 
 def build(policy_type: str, fields: dict[str, Any], cameras: bool, size: int = 96) -> Any:
     """An untrained policy for the Koch, as `lerobot-train` would build it on its datasets."""
+    import lerobot_policy_hierarchical_diffusion  # noqa: F401 - registers the policy
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.policies.factory import get_policy_class, make_policy_config
     from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE

@@ -21,6 +21,7 @@ BATCH = 64
 
 def load(checkpoint: Path, device: str, **fields: Any) -> Any:
     """A checkpoint ready to act, whatever its type, with some fields of its configuration changed."""
+    import lerobot_policy_hierarchical_diffusion  # noqa: F401 - registers the policy
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class
 

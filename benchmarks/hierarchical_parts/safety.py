@@ -53,20 +53,25 @@ def with_violation(
     policy: Any, batch: dict[str, Any], kind: str, usual: Usual, generator: torch.Generator
 ) -> dict[str, Any]:
     """A preprocessed batch with a violation in each sample."""
-    state = batch[OBS_STATE]
+    state, device = batch[OBS_STATE].cpu(), batch[OBS_STATE].device
     offsets = list(policy.config.observation_delta_indices)
     if kind == "limit":
-        return batch | {OBS_STATE: injection.limit(state, offsets, usual, generator)}
+        return batch | {OBS_STATE: injection.limit(state, offsets, usual, generator).to(device)}
     if kind == "speed":
-        return batch | {OBS_STATE: injection.speed(state, offsets, usual, generator)}
-    limits = policy._network.limits
-    actions, now = batch[ACTION].clone(), state[:, offsets.index(0)]
+        return batch | {OBS_STATE: injection.speed(state, offsets, usual, generator).to(device)}
+    scale, offset = _command_to_state(policy)
+    actions, now = batch[ACTION].cpu().clone(), state[:, offsets.index(0)]
     before = policy.config.action_delta_indices.index(-1)
-    command = actions[:, before] * limits.target_scale + limits.target_offset
-    changed = injection.tracking(now, command, usual, generator)
-    scale = torch.where(limits.target_scale.abs() > 1e-6, limits.target_scale, 1.0)
-    actions[:, before] = (changed - limits.target_offset) / scale
-    return batch | {ACTION: actions}
+    changed = injection.tracking(now, actions[:, before] * scale + offset, usual, generator)
+    actions[:, before] = (changed - offset) / scale
+    return batch | {ACTION: actions.to(device)}
+
+
+def _command_to_state(policy: Any) -> tuple[Tensor, Tensor]:
+    """Slope and intercept (S,) from a normalised action to the normalised state that it asks for."""
+    limits = policy._network.limits
+    scale, offset = limits.target_scale.cpu(), limits.target_offset.cpu()
+    return torch.where(scale.abs() > 1e-6, scale, 1.0), offset
 
 
 def usual_motion(policy: Any, checkpoint: Path, task: Task, settings: Settings) -> Usual:
@@ -78,17 +83,17 @@ def usual_motion(policy: Any, checkpoint: Path, task: Task, settings: Settings) 
     columns = dataset.hf_dataset.with_format("numpy", columns=[*names, "episode_index"])[:]
     preprocess, _ = policies.processors(policy, checkpoint)
     normalised = preprocess({name: torch.from_numpy(np.stack(columns[name])) for name in names})
-    state, action = normalised[OBS_STATE], normalised[ACTION]
-    limits = policy._network.limits
+    state, action = normalised[OBS_STATE].cpu(), normalised[ACTION].cpu()
+    scale, offset = _command_to_state(policy)
     inside = torch.from_numpy(np.diff(np.asarray(columns["episode_index"])) == 0)
     change = state.diff(dim=0).abs()[inside]
-    lag = (action * limits.target_scale + limits.target_offset)[:-1].sub(state[1:]).abs()[inside]
+    lag = (action * scale + offset)[:-1].sub(state[1:]).abs()[inside]
     return Usual(
         low=state.amin(0),
         high=state.amax(0),
         speed=change.quantile(0.999, dim=0),
         lag=lag.quantile(0.999, dim=0),
-        joints=(limits.state_varies > 0).nonzero()[:, 0].cpu(),
+        joints=(policy._network.limits.state_varies > 0).nonzero()[:, 0].cpu(),
     )
 
 

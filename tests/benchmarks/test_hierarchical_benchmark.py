@@ -239,6 +239,25 @@ def test_checkpoints_between_the_points_are_not_kept(settings, tmp_path):
     assert not list(folder.rglob("training_state"))
 
 
+def test_what_is_left_takes_as_long_as_its_like_did(settings, tmp_path):
+    from dataclasses import replace
+
+    from hierarchical_parts import cells, running
+    from hierarchical_parts.store import Store
+
+    store = Store(tmp_path / "results")
+    wide = replace(settings, seeds=(0, 1), methods=("ours",))
+    first, _ = every = cells.cells(wide)
+    pieces, _ = running.remaining(wide, store, every, running.Pace())
+    assert pieces == 4
+    recipe = cells.train_recipe(first, wide)
+    store.save(f"train.{first.name}", recipe, {"id": "x", "wall_s": 100.0})
+    first.checkpoint(wide, 4).mkdir(parents=True)
+    what = cells.evaluations(first, wide)[0]
+    store.save(f"success.{what.name}", cells.evaluation_recipe(what, wide, {"id": "x"}), {"wall_s": 7.0})
+    assert running.remaining(wide, store, every, running.Pace()) == (2, 107.0)
+
+
 # ---- nulling
 
 
