@@ -2,7 +2,7 @@
 """The layouts that are known by name, each as a mapping of what a file of it has."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lerobot_ext.importing.findings import Problem, SourceError
@@ -66,7 +66,7 @@ def _lapo(datasets: dict[str, tuple[int, ...]]) -> Mapping:
         "lapo",
         "flat",
         columns=(Column("observation.state", ("observations/joint",)), Column("action", ("actions",))),
-        cameras=tuple(Camera(_camera_name(name), f"observations/{name}") for name in cameras),
+        cameras=_cameras(cameras, "observations/"),
         reward="rewards",
         done="terminals",
         truncated=_first(datasets, "timeouts", "truncations", "truncated"),
@@ -95,7 +95,7 @@ def _robomimic(datasets: dict[str, tuple[int, ...]]) -> Mapping:
         "groups",
         "data/*",
         tuple(columns),
-        tuple(Camera(_camera_name(name), f"obs/{name}") for name in images),
+        _cameras(images, "obs/"),
         reward=_first(datasets, "rewards"),
         done=_first(datasets, "dones"),
         truncated=_first(datasets, "timeouts", "truncations"),
@@ -114,7 +114,7 @@ def _aloha(datasets: dict[str, tuple[int, ...]]) -> Mapping:
         "aloha",
         "file",
         columns=tuple(columns),
-        cameras=tuple(Camera(_camera_name(name), f"observations/images/{name}") for name in cameras),
+        cameras=_cameras(cameras, "observations/images/"),
         reward=_first(datasets, "rewards", "reward"),
         done=_first(datasets, "dones", "terminals"),
         success=_first(datasets, "success"),
@@ -129,9 +129,14 @@ def _below(datasets: dict[str, tuple[int, ...]], prefix: str) -> list[str]:
     )
 
 
-def _camera_name(name: str) -> str:
-    short = name.removesuffix("_image").removesuffix("_rgb")
-    return f"observation.images.{short}"
+def _cameras(names: Sequence[str], folder: str) -> tuple[Camera, ...]:
+    """Cameras by the names of their datasets, shortened where that leaves them apart."""
+    short = [name.removesuffix("_image").removesuffix("_rgb") for name in names]
+    apart = len(set(short)) == len(names)
+    return tuple(
+        Camera(f"observation.images.{brief if apart else name}", f"{folder}{name}")
+        for name, brief in zip(names, short, strict=True)
+    )
 
 
 def _first(datasets: dict[str, tuple[int, ...]], *names: str) -> str | None:

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,8 +62,9 @@ class Staging:
             self._begin(plan, restart=restart)
             yield len(self.finished())
         finally:
+            with suppress(OSError):  # while it is held: nobody else can hold a file without a name
+                Path(lock.lock_file).unlink()
             lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
 
     def _begin(self, plan: dict[str, Any], *, restart: bool) -> None:
         if self.root.exists():

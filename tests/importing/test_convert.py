@@ -24,6 +24,7 @@ from lerobot_ext.importing import verify as verify_module
 from lerobot_ext.importing.convert import Progress, convert
 from lerobot_ext.importing.findings import SourceError
 from lerobot_ext.importing.image_stats import SampledFrames, histogram, stats_of
+from lerobot_ext.importing.layouts import mapping_of
 from lerobot_ext.importing.mapping import read_mapping
 from lerobot_ext.importing.sample import write_sample
 from lerobot_ext.importing.survey import find_files, survey
@@ -207,6 +208,27 @@ def test_a_mapping_file_says_what_is_what(samples, tmp_path):
         expected = file["observations/global_image"][5][..., ::-1]
     got = (dataset[5]["observation.images.top"].numpy() * 255).round().astype(np.uint8)
     assert np.array_equal(got.transpose(1, 2, 0), expected)
+
+
+def test_a_file_without_pictures_becomes_a_dataset_without_videos(samples, tmp_path):
+    (tmp_path / "own.yaml").write_text(
+        "episodes: flat\ncolumns: {observation.state: observations/joint, action: actions}\ndone: terminals\n"
+    )
+    found = survey([samples["lapo"]], mapping=read_mapping(tmp_path / "own.yaml"))
+    report = convert(found, options(tmp_path / "out"), Progress(lambda *_: None, lambda *_: None))
+
+    dataset = LeRobotDataset("me/log", root=tmp_path / "out")
+    assert (dataset.num_frames, report.verified.pictures) == (120, 0)
+    assert not (tmp_path / "out/videos").exists()
+
+
+def test_cameras_that_differ_by_their_ending_keep_it():
+    mapping = mapping_of("robomimic", {f"obs/front_{kind}": (1, 8, 8, 3) for kind in ("rgb", "image")})
+
+    assert [camera.name for camera in mapping.cameras] == [
+        "observation.images.front_image",
+        "observation.images.front_rgb",
+    ]
 
 
 @pytest.mark.parametrize(

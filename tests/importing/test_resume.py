@@ -59,7 +59,7 @@ def _frames(path: Path) -> list[tuple[int, np.ndarray]]:
         ]
 
 
-@pytest.mark.parametrize("event", [1, 2, 9, 21, 23, 25, 28, 29])
+@pytest.mark.parametrize("event", [2, 9, 23, 25, 29])
 def test_killed_at_any_step_it_goes_on(event, source, whole, tmp_path):
     root = tmp_path / "out"
     assert killed_at(source, root, event)
@@ -80,7 +80,7 @@ def test_killed_at_random_times_again_and_again_it_finishes(source, whole, tmp_p
     def work() -> None:
         convert(survey([source]), options(root), QUIET)
 
-    for _ in range(12):
+    for _ in range(8):
         in_a_fork(work, rng.uniform(0.02, 0.6))
         if root.exists():
             break
