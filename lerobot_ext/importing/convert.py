@@ -169,15 +169,18 @@ def _encode_all(
     stop, lock = Event(), Lock()
     left: dict[int, int] = {}
 
+    def tell(count: int) -> None:
+        with lock:
+            progress.step(count)
+
     def task(segment: Segment, camera: Any) -> None:
         if stop.is_set():
             raise StoppedError
-        encode(work, segment, camera, staging.unfinished_folder(segment.index), stop)
+        encode(work, segment, camera, staging.unfinished_folder(segment.index), stop, tell)
         with lock:
             left[segment.index] -= 1
             if not left[segment.index]:
                 staging.finish(segment.index)
-            progress.step(segment.n_frames)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
