@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Final
 
+import av
+
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.data import fingerprint
 from lerobot_ext.importing import episodes
@@ -113,6 +115,8 @@ def convert(found: Survey, options: Options, progress: Progress) -> Report:
         except SourceError:
             staging.discard()
             raise
+        except (OSError, av.FFmpegError) as error:
+            raise _not_written(error) from error
     return Report(options.root, len(found.episodes), found.n_frames, n_kept, made)
 
 
@@ -169,15 +173,18 @@ def _encode_all(
     stop, lock = Event(), Lock()
     left: dict[int, int] = {}
 
+    def tell(count: int) -> None:
+        with lock:
+            progress.step(count)
+
     def task(segment: Segment, camera: Any) -> None:
         if stop.is_set():
             raise StoppedError
-        encode(work, segment, camera, staging.unfinished_folder(segment.index), stop)
+        encode(work, segment, camera, staging.unfinished_folder(segment.index), stop, tell)
         with lock:
             left[segment.index] -= 1
             if not left[segment.index]:
                 staging.finish(segment.index)
-            progress.step(segment.n_frames)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="encode")
     try:
@@ -200,12 +207,17 @@ def _raise_first(running: Sequence[Future[None]], stop: Event) -> None:
         if error is None or isinstance(error, StoppedError):
             continue
         stop.set()
-        if isinstance(error, OSError):
-            raise CommandError(
-                f"a segment cannot be written: {reason(error)}",
-                "make room, then run the same command again: what is finished is kept",
-            ) from error
+        if isinstance(error, OSError | av.FFmpegError):
+            raise _not_written(error) from error
         raise error
+
+
+def _not_written(error: Exception) -> CommandError:
+    """For a disk that is full or gone; what reads the sources raises `SourceError`."""
+    return CommandError(
+        f"the dataset cannot be written: {reason(error)}",
+        "make room, then run the same command again: what is finished is kept",
+    )
 
 
 def _assemble(

@@ -6,7 +6,7 @@ and starts an encoder an episode; here every picture is touched once and an enco
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # As LeRobot's data files have a picture: `datasets.Image()`.
 IMAGE_TYPE: Final = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _PNG_ROWS: Final = 64  # pictures in memory before they are written
+_TELL_EVERY: Final = 32
 
 
 class StoppedError(Exception):
@@ -58,7 +59,14 @@ class Work:
     threads: int | None = None
 
 
-def encode(work: Work, segment: Segment, camera: CameraSize, folder: Path, stop: Event) -> None:
+def encode(
+    work: Work,
+    segment: Segment,
+    camera: CameraSize,
+    folder: Path,
+    stop: Event,
+    tell: Callable[[int], None] = lambda count: None,
+) -> None:
     """Write the pictures of a camera in a segment, and their histograms, to a folder.
 
     Args:
@@ -67,6 +75,7 @@ def encode(work: Work, segment: Segment, camera: CameraSize, folder: Path, stop:
         camera (`CameraSize`): Which pictures.
         folder (`Path`): Gets `NAME.mp4` or `NAME.parquet`, and `NAME.npz`.
         stop (`Event`): Set to break off.
+        tell (`Callable`, *optional*): Called with how many pictures more are encoded.
 
     Raises:
         SourceError: A picture, or the file, is damaged.
@@ -75,6 +84,7 @@ def encode(work: Work, segment: Segment, camera: CameraSize, folder: Path, stop:
     """
     name = camera.camera.name
     counts = np.zeros((len(segment.pieces), 3, 256), np.int64)
+    untold = 0
     with _sink(work, camera, folder) as put:
         for index, piece in enumerate(segment.pieces):
             sampled = SampledFrames(work.episodes[piece.episode].length)
@@ -86,8 +96,13 @@ def encode(work: Work, segment: Segment, camera: CameraSize, folder: Path, stop:
                 if frame in sampled:
                     counts[index] += histogram(picture)
                 frame += 1
+                untold += 1
+                if untold == _TELL_EVERY:
+                    tell(untold)
+                    untold = 0
     episodes = np.array([piece.episode for piece in segment.pieces])
     np.savez(folder / f"{name}.npz", episodes=episodes, counts=counts)
+    tell(untold)
 
 
 def _pictures_of(work: Work, episode: int, start: int, length: int, camera: CameraSize) -> Iterator[Any]:

@@ -12,9 +12,10 @@ from lerobot.utils.constants import DONE, REWARD, SUCCESS, TRUNCATED
 
 from lerobot_ext.importing import values
 from lerobot_ext.importing.episodes import Episode
+from lerobot_ext.importing.findings import Problem, SourceError
 from lerobot_ext.importing.mapping import Mapping
 from lerobot_ext.importing.survey import Survey
-from lerobot_ext.importing.tree import opened
+from lerobot_ext.importing.tree import H5_ERRORS, opened, reason
 
 SIGNAL_FEATURES: Final = {"reward": REWARD, "done": DONE, "truncated": TRUNCATED, "success": SUCCESS}
 Columns = dict[str, npt.NDArray[Any]]
@@ -71,8 +72,22 @@ def read_columns(files: list[Path], mapping: Mapping, episode: Episode) -> Colum
     """The numbers of an episode: (n, width) float32 columns, (n,) float32 rewards and (n,) bool flags.
 
     Raises:
-        OSError: The file is damaged there.
+        SourceError: The file is damaged there.
     """
+    try:
+        made = _read(files, mapping, episode)
+    except H5_ERRORS as error:
+        place = f"{files[episode.file]}:{episode.group}"
+        text = f"cannot be read any more: {reason(error)}"
+        raise SourceError([Problem("damaged", place, text, "copy the file again")]) from error
+    if DONE in made:
+        truncated = made.setdefault(TRUNCATED, np.zeros(episode.length, bool))
+        if not made[DONE][-1]:  # the log, or the time, ran out: no terminal state
+            truncated[-1] = True
+    return made
+
+
+def _read(files: list[Path], mapping: Mapping, episode: Episode) -> Columns:
     start, stop = episode.start, episode.start + episode.length
     made: Columns = {}
     with open_group(files, episode) as group:
@@ -84,8 +99,4 @@ def read_columns(files: list[Path], mapping: Mapping, episode: Episode) -> Colum
                 made[REWARD] = values.read_rows(group[path], start, stop)[:, 0]
             else:
                 made[SIGNAL_FEATURES[signal]] = values.read_flags(group[path], start, stop)
-    if DONE in made:
-        truncated = made.setdefault(TRUNCATED, np.zeros(episode.length, bool))
-        if not made[DONE][-1]:  # the log, or the time, ran out: no terminal state
-            truncated[-1] = True
     return made

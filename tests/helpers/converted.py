@@ -49,18 +49,23 @@ def in_a_fork(work: Callable[[], None], kill_after_s: float | None = None) -> in
     return process.exitcode
 
 
-def killed_at(source: Path, root: Path, event: int) -> bool:
-    """Convert in a forked process that kills itself at its `event`-th progress call; whether it did."""
+def killed_at(source: Path, root: Path, stage: str, step: int) -> bool:
+    """Convert in a forked process that kills itself at a step of a stage (0: its start); whether it did."""
 
     def work() -> None:
-        count = 0
+        current, count = "", 0
 
-        def tell(*_: Any) -> None:
+        def begin(name: str, total: int, done: int) -> None:
+            nonlocal current, count
+            current, count = name, 0
+            advance(0)
+
+        def advance(more: int) -> None:
             nonlocal count
-            count += 1
-            if count == event:
+            count += more
+            if current == stage and count >= step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        convert(survey([source]), options(root), Progress(tell, tell))
+        convert(survey([source]), options(root), Progress(begin, advance))
 
     return in_a_fork(work) == -signal.SIGKILL
