@@ -250,3 +250,25 @@ def test_a_copied_or_sent_network_has_seen_nothing(make_policy):
     assert len(vision._seen._frames) == 2
     assert not deepcopy(vision)._seen._frames
     assert not pickle.loads(pickle.dumps(vision._seen))._frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("mlp", {"denoiser_depth": 1}), ("unet", {"unet_dims": (8, 16)})]
+)
+@torch.no_grad()
+def test_the_denoising_loop_compiles_to_one_graph(make_denoiser, kind, fields):
+    denoiser, config = make_denoiser(kind, **fields)
+    scheduler = make_scheduler(100, "squaredcos_cap_v2", "sample")
+    chain = make_chain(scheduler, 2, 0.4)
+    noise, draft = torch.randn(1, 16, 4), torch.randn(1, 16, 4)
+    condition = torch.randn(1, 2 * config.condition_dim)
+
+    def sample(noise, draft, condition):
+        conditioned = Conditioned(denoiser, condition)
+        words = {"steps": 2, "draft": draft, "draft_noise": 0.4, "chain": chain}
+        return ddim_sample(scheduler, conditioned, noise, **words)
+
+    compiled = torch.compile(sample, backend="eager", fullgraph=True)  # a break would raise
+    expected = sample(noise, draft, condition)
+    torch.testing.assert_close(compiled(noise, draft, condition), expected, **CLOSE)
