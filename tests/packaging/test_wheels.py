@@ -79,6 +79,11 @@ class TestPolicyHierarchicalDiffusion(OurPlugin):
     registers = frozenset({"policy hierarchical_diffusion", "step lerobot_ext_split_environment_state"})
 
 
+class TestPolicyLapo(OurPlugin):
+    distribution = "lerobot_policy_lapo"
+    registers = frozenset({"policy lapo", "step lerobot_ext_split_environment_state"})
+
+
 def test_the_core_alone_changes_no_stock_command_line(environment):
     answer = json.loads(environment.run(program(), CORE).splitlines()[-1])
     assert (answer["registered"], answer["lost"]) == ([], [])
