@@ -372,7 +372,7 @@ class KochWorld:
 
     @property
     def next_stop(self) -> FloatArray:
-        """(3,) where a demonstrator goes: where a tour leads next or which side is meant, in m; the goal of any other task."""
+        """(3,) where a demonstrator goes, in m: a tour's next stop, the side that is meant, or the goal."""
         if self._sides is not None:
             return self._sides.wanted.copy()
         return self.goal if self._guide is None else self._guide.next_stop.copy()
