@@ -49,6 +49,7 @@ def dataset(home: Path) -> list[str]:
 def trained(home: Path, dataset: list[str]) -> tuple[Path, str]:
     """A real-time policy that reads, trained from its preset for four steps, and the log."""
     words = ["--steps=4", "--save_freq=2", f"--output_dir={home / 'run'}", "--policy.task_conditioning=text"]
+    words += ["--policy.prefix_steps=15"]
     preset = run(home, "lerobot-ext", "presets", "act_rtc").stdout.strip()
     assert Path(preset) == presets()["act_rtc"]
     done = run(home, "lerobot-train", f"--config_path={preset}", *dataset, *SMALL, *words)
