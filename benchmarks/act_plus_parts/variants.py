@@ -23,7 +23,8 @@ SIZE: dict[str, Any] = {
 }
 """Small enough for a CPU; the same for all, stock ACT included."""
 
-RTC = {"prefix_steps": 10, "commit_steps": 3}
+JOIN = {"join_steps": 6, "commit_steps": 2}
+PREFIX = {"prefix_steps": 10, "commit_steps": 2}
 FLOW = {"head": "flow", "flow_steps": 10, "n_decoder_layers": 2}
 
 
@@ -45,7 +46,9 @@ class Variant:
 VARIANTS = {
     "ACT (stock)": Variant("act"),
     "act": Variant(weights="ACT (stock)"),
-    "act_rtc": Variant(flags=RTC),
+    "act_rtc": Variant(flags=JOIN, weights="ACT (stock)"),
+    "act_prefix": Variant(flags=PREFIX),
+    "act_prefix_join": Variant(flags={**PREFIX, **JOIN}, weights="act_prefix"),
     "act_blend": Variant(flags={"blend_steps": 6}, weights="ACT (stock)"),
     "act_ensemble": Variant(flags={"temporal_ensemble_coeff": 0.01}, weights="ACT (stock)"),
     "act_relative": Variant(flags={"use_relative_actions": True}),
@@ -54,7 +57,7 @@ VARIANTS = {
     "act_advantage": Variant(flags={"advantage": "sign"}),
     "act_flow": Variant(flags=FLOW),
     "act_flow_draft": Variant(flags={**FLOW, "flow_start": "draft"}),
-    "act_flow_rtc": Variant(flags={**FLOW, **RTC}),
+    "act_flow_prefix": Variant(flags={**FLOW, **PREFIX}),
 }
 
 TASKS: dict[str, tuple[str, ...]] = {

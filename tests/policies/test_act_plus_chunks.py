@@ -5,8 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lerobot_policy_act_plus.ensemble import ChunkEnsembler, blended
-from lerobot_policy_act_plus.prefix import draw_prefix
+from lerobot_policy_act_plus.ensemble import ChunkEnsembler, blended, joined
+from lerobot_policy_act_plus.prefix import draw_prefix, last_committed
 from lerobot_policy_act_plus.relative import relative_scale
 from small_act import act_config, act_plus, observation, training_batch
 
@@ -32,25 +32,24 @@ def test_a_prefix_is_0_to_prefix_steps_actions_long_each_alike():
     assert shares == pytest.approx([0.25, 0.25, 0.25, 0.25, 0], abs=0.03)
 
 
-def test_committed_actions_count_no_loss_and_change_the_rest():
-    policy = with_a_voice(act_plus(prefix_steps=7, use_vae=False)).train()
-    policy.config.dropout = 0.0
+def test_of_committed_actions_only_the_last_counts():
+    policy = with_a_voice(act_plus(prefix_steps=7, use_vae=False)).eval()
     batch = training_batch(policy.config)
     other = {**batch, "action": batch["action"].clone()}
     other["action"][:, 0] += 100.0
     torch.manual_seed(2)
     committed = draw_prefix(4, 7, 8, torch.device("cpu"))
-    assert committed[:, 0].any()
-    assert not committed[:, 0].all()
+    assert last_committed(committed).sum(1).tolist() == committed[:, 0].long().tolist()
+    assert committed[:, 1].any()
+    assert not committed[:, 1].all()
     losses = []
     for each in (batch, other):
         torch.manual_seed(2)
-        policy.eval()  # no dropout: what is drawn is the prefix alone
         losses.append(policy.forward(each, reduction="none")[0].detach())
     for sample in range(4):
-        # A committed action that is 100 off costs nothing itself; an uncommitted one does.
+        # A committed action that is 100 off costs nothing itself, but is seen by what is planned after it.
         apart = abs(float(losses[1][sample] - losses[0][sample]))
-        assert (apart < 5) == bool(committed[sample, 0]), (sample, apart)
+        assert (apart < 5) == bool(committed[sample, 1]), (sample, apart)
         assert apart > 0
 
 
@@ -101,6 +100,36 @@ def test_real_time_chunking_is_claimed_only_where_chunks_join():
     assert not act_plus().supports_rtc()
     assert act_plus(prefix_steps=1).supports_rtc()
     assert act_plus(blend_steps=2).supports_rtc()
+
+
+def test_joining_goes_on_from_the_last_committed_action_and_fades_out():
+    chunk, left = torch.zeros(1, 6, 1), torch.full((1, 4, 1), 8.0)
+    assert joined(chunk, left, 2, 3)[0, :, 0].tolist() == pytest.approx([0, 0, 6.83, 4, 1.17, 0], abs=0.01)
+    assert torch.equal(joined(chunk, left, 0, 3), chunk)
+    assert torch.equal(joined(chunk, left, 2, 0), chunk)
+
+
+def test_a_chunk_that_agrees_with_what_is_committed_is_left_as_it_is():
+    chunk = torch.randn(2, 6, 3)
+    assert torch.equal(joined(chunk, chunk[:, :4], 3, 5), chunk)
+
+
+def test_joining_needs_no_training_and_makes_stock_weights_real_time(caplog):
+    policy = act_plus(join_steps=3)
+    assert policy.config.is_stock
+    assert policy.supports_rtc()
+    seen = observation(policy.config)
+    free = policy.predict_action_chunk(seen)
+    left = free[0, :5] + 1.0
+    chunk = policy.predict_action_chunk(seen, inference_delay=2, prev_chunk_left_over=left)
+    assert torch.equal(chunk[0, :2], left[:2])
+    assert (chunk - free)[0, 2:, 0].tolist() == pytest.approx([0.854, 0.5, 0.146, 0, 0, 0], abs=0.001)
+    assert not [record for record in caplog.records if "prefix_steps" in record.message]
+
+
+def test_joining_and_a_prefix_do_not_go_together_with_a_flow():
+    with pytest.raises(ValueError, match="do not go together with `head` 'flow'"):
+        act_config(head="flow", use_vae=False, join_steps=2, prefix_steps=2)
 
 
 def test_blending_fades_from_the_old_chunk_to_the_new():

@@ -39,6 +39,7 @@ class TestEverythingOfTheL1Head(PolicyContract):
     def make_config(self):
         return ActPlusConfig(
             **SMALL,
+            join_steps=2,
             prefix_steps=3,
             task_conditioning="text",
             task_buckets=16,

@@ -110,7 +110,7 @@ def test_the_presets_are_the_five_and_each_builds_a_policy():
         )
         policy = ActPlusPolicy(config)
         assert policy.supports_rtc() == (name == "act_rtc")
-        assert config.is_stock == (name == "act")
+        assert config.is_stock == (name in ("act", "act_rtc"))
 
 
 @pytest.mark.parametrize("name", ["act", "act_depth", "act_flow", "act_language", "act_rtc"])

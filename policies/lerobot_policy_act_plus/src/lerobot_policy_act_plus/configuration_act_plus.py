@@ -31,7 +31,9 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
             told and continues (training-time real-time chunking). Training draws 0 to `prefix_steps` of them;
             0 leaves the part out. Give at least the frames that planning takes.
         commit_steps (`int`, *optional*, defaults to `0`): Actions left of the last chunk that a new one keeps
-            at its start, also where planning takes no time; needs `prefix_steps`.
+            at its start, also where planning takes no time; needs `prefix_steps` or `join_steps`.
+        join_steps (`int`, *optional*, defaults to `0`): Following actions over which fades out what lies
+            between the last kept action and the one a new chunk has in its place; needs no training.
         blend_steps (`int`, *optional*, defaults to `0`): Following actions over which a new chunk is faded in
             over what is left of the last one.
         task_conditioning (`str`, *optional*, defaults to `"none"`): `"index"` learns one vector a task of the
@@ -75,6 +77,7 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
     # Real-time chunking and what happens where one chunk follows another.
     prefix_steps: int = 0
     commit_steps: int = 0
+    join_steps: int = 0
     blend_steps: int = 0
 
     # Instructions.
@@ -244,11 +247,13 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
                 f"({self.chunk_size - 1}): at least "
                 "one action of a chunk has to be new."
             )
-        if not 0 <= self.commit_steps <= self.prefix_steps:
+        if self.join_steps < 0:
+            raise ValueError(f"`join_steps` ({self.join_steps}) must be 0 or more.")
+        most = self.chunk_size - 1 if self.join_steps and not self.prefix_steps else self.prefix_steps
+        if not 0 <= self.commit_steps <= most:
             raise ValueError(
-                f"`commit_steps` ({self.commit_steps}) must lie in 0..`prefix_steps` ({self.prefix_steps}); "
-                "raise "
-                "`prefix_steps` and train with it."
+                f"`commit_steps` ({self.commit_steps}) must lie in 0..{most}; raise `prefix_steps` and train "
+                "with it, or set `join_steps`."
             )
         left = self.chunk_size - self.n_action_steps
         if self.blend_steps < 0 or (
@@ -272,11 +277,10 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
                 "% at -0.01, "
                 "against 70.8 % at 0.01 and 87.6 % without ensembling."
             )
-        if self.commit_steps or self.blend_steps:
+        if self.commit_steps or self.blend_steps or self.join_steps:
             raise ValueError(
-                "`temporal_ensemble_coeff` averages over chunks and goes with neither `commit_steps` nor "
-                "`blend_steps`; "
-                "leave it out."
+                "`temporal_ensemble_coeff` averages over chunks and goes with none of `commit_steps`, "
+                "`join_steps` and `blend_steps`; leave it out."
             )
 
     def _check_numbers(self) -> None:
@@ -300,6 +304,12 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
                 "`head` is 'flow' and `use_vae` is true: both would carry what tells the ways of doing a "
                 "task apart. Set "
                 "`--policy.use_vae=false`."
+            )
+        if self.join_steps and self.prefix_steps and self.head == "flow":
+            raise ValueError(
+                f"`join_steps` ({self.join_steps}) and `prefix_steps` ({self.prefix_steps}) do not go "
+                "together "
+                "with `head` 'flow', which says nothing of committed actions; set one of them to 0."
             )
         if self.backbone_norm == "group" and self.pretrained_backbone_weights:
             raise ValueError(

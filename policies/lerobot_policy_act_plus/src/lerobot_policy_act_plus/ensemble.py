@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens where one chunk follows another: temporal ensembling and blending.
+"""What happens where one chunk follows another: joining, blending, temporal ensembling.
 
 Legend: `B` batch, `T` chunk, `A` action width.
 """
@@ -51,6 +51,31 @@ class ChunkEnsembler(ACTTemporalEnsembler):
         self.ensembled_actions = mean[:, self.steps :]
         self.ensembled_actions_count = count[self.steps :]
         return mean[:, : self.steps]
+
+
+def joined(chunk: Tensor, left: Tensor, start: int, steps: int) -> Tensor:
+    """Let a new chunk go on from the last committed action, without a step.
+
+    What lies between that action and the one the new chunk has in its place is added to the following
+    actions, less and less (half a cosine), until the chunk is on its own way.
+
+    Args:
+        chunk (`Tensor`): (B, T, A) the new one.
+        left (`Tensor`): (B, N, A) what is left of the last one, the next action first.
+        start (`int`): Number of committed actions; without any there is nothing to join.
+        steps (`int`): Actions over which the difference fades out.
+
+    Returns:
+        `Tensor`: (B, T, A).
+    """
+    if start == 0:
+        return chunk
+    apart = left[:, start - 1].to(chunk) - chunk[:, start - 1]
+    after = torch.arange(1, chunk.shape[1] - start + 1, device=chunk.device, dtype=chunk.dtype)
+    share = torch.where(after <= steps, (1 + torch.cos(torch.pi * after / (steps + 1))) / 2, 0)
+    shifted = chunk.clone()
+    shifted[:, start:] += apart[:, None] * share[:, None]
+    return shifted
 
 
 def blended(chunk: Tensor, left: Tensor, start: int, steps: int) -> Tensor:

@@ -27,11 +27,11 @@ from torch.nn import functional as F
 from lerobot_ext.nn.left_over import left_over_actions
 
 from .configuration_act_plus import ActPlusConfig
-from .ensemble import ChunkEnsembler, blended
+from .ensemble import ChunkEnsembler, blended, joined
 from .flow import draw_times, integrate
 from .losses import divergence, masked_error
 from .network import ActPlusNetwork, Memory, Prefix
-from .prefix import draw_prefix
+from .prefix import draw_prefix, last_committed
 from .relative import moved, relative_scale
 
 logger = logging.getLogger(__name__)
@@ -121,23 +121,23 @@ class ActPlusPolicy(ACTPolicy):
         """Each loss, (B,)."""
         actions = batch[ACTION]
         size, chunk = actions.shape[:2]
-        counted = ~batch["action_is_pad"]
+        counted = free = drafted = ~batch["action_is_pad"]
         memory = self._encode_training(batch)
         prefix = None
         if self.config.prefix_steps:
             committed = draw_prefix(size, self.config.prefix_steps, chunk, actions.device)
             prefix = Prefix(actions, committed)
-            counted = counted & ~committed
+            free, drafted = counted & ~committed, counted & (~committed | last_committed(committed))
         losses = {}
         if self.config.head == "l1" or self.config.flow_start == "draft":
             draft = self.model.action_head(self.model.decode(memory, prefix))
-            losses["l1_loss"] = masked_error(F.l1_loss(draft, actions, reduction="none"), counted)
+            losses["l1_loss"] = masked_error(F.l1_loss(draft, actions, reduction="none"), drafted)
         if self.config.head == "flow":
             time, noise = draw_times(size, actions.device), torch.randn_like(actions)
             share = time[:, None, None]
             hidden = self.model.decode(memory, prefix, share * noise + (1 - share) * actions, time)
             error = (self.model.flow_head(hidden) - (noise - actions)).square()
-            losses["flow_loss"] = masked_error(error, counted)
+            losses["flow_loss"] = masked_error(error, free)
         if memory.mu is not None and memory.log_sigma_x2 is not None:
             losses["kld_loss"] = divergence(memory.mu, memory.log_sigma_x2)
         return losses
@@ -234,8 +234,8 @@ class ActPlusPolicy(ACTPolicy):
         return self._plan(batch, left, inference_delay or 0)
 
     def supports_rtc(self) -> bool:
-        """Whether `lerobot-rollout --inference.type=rtc` works: with `prefix_steps` or `blend_steps`."""
-        return self.config.prefix_steps > 0 or self.config.blend_steps > 0
+        """Whether `lerobot-rollout --inference.type=rtc` works: where something makes chunks join."""
+        return max(self.config.prefix_steps, self.config.join_steps, self.config.blend_steps) > 0
 
     def _plan(self, batch: dict[str, Any], left: Tensor | None, delay: int) -> Tensor:
         """A chunk (B, T, A) that keeps the first actions of what is `left` (B, N, A) and continues them."""
@@ -243,12 +243,14 @@ class ActPlusPolicy(ACTPolicy):
             return self._sample(batch, None)
         keep = min(max(delay, self.config.commit_steps), left.shape[1])
         told = min(keep, self.config.prefix_steps)
-        if keep > told > 0 or (told == 0 and keep > 0 and self.config.prefix_steps):
+        if keep > told and self.config.prefix_steps:
             self._say_once(
                 f"act_plus: planning takes {keep} frames, but the policy was trained with `prefix_steps` "
                 f"{self.config.prefix_steps}: chunks may not join. Train with a larger one."
             )
         chunk = self._sample(batch, left[:, :told] if told else None)
+        if self.config.join_steps:
+            chunk = joined(chunk, left.expand(len(chunk), -1, -1), keep, self.config.join_steps)
         if keep:
             chunk = torch.cat([left[:, :keep].to(chunk).expand(len(chunk), -1, -1), chunk[:, keep:]], dim=1)
         if self.config.blend_steps:

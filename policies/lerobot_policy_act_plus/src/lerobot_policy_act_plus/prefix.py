@@ -4,7 +4,7 @@
 Paper: "Training-Time Action Conditioning for Efficient Real-Time Chunking" (Black et al., 2025),
 https://arxiv.org/abs/2512.05964, for flow policies. Differences: it is also used with ACT's L1 head, where a
 committed action enters as a decoder query instead of a clean flow state; the number of committed actions is
-drawn uniformly from 0 to `prefix_steps`.
+drawn uniformly from 0 to `prefix_steps`; and the L1 head also learns to repeat the last one.
 
 Legend: `B` batch, `T` chunk, `A` action width, `D` model width.
 """
@@ -29,6 +29,16 @@ def draw_prefix(batch: int, most: int, chunk: int, device: torch.device) -> Tens
     """
     length = torch.randint(most + 1, (batch,), device=device)
     return torch.arange(chunk, device=device) < length[:, None]
+
+
+def last_committed(committed: Tensor) -> Tensor:
+    """The last committed action of each sample, (B, T) bool, of which `committed` (B, T) are.
+
+    The L1 head learns to say it again, so that at run time it can be seen where a plan means to begin.
+    """
+    follows = torch.zeros_like(committed)
+    follows[:, :-1] = committed[:, 1:]
+    return committed & ~follows
 
 
 class PrefixEmbedding(nn.Module):
