@@ -35,6 +35,7 @@ import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
 from lerobot_ext.data import fingerprint
+from lerobot_ext.data.batches import Arrival
 from lerobot_ext.data.pool.budget import budget_from_environment, size_of_backend
 from lerobot_ext.data.pool.episode_pool import EpisodePool
 from lerobot_ext.data.pool.handover import from_pool, name_of
@@ -202,6 +203,7 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         self._stock_because = ""
         self._budget = budget_from_environment()
         self._pool: EpisodePool | None = None
+        self._batches = Arrival()  # to spawned workers
 
     def _build_index_mapping(self) -> None:
         """Stock calls this whenever it has (re)loaded the dataset; the columns are loaded with it."""
