@@ -69,9 +69,19 @@ class TestRobotKoch(OurPlugin):
     )
 
 
+class TestPolicyActPlus(OurPlugin):
+    distribution = "lerobot_policy_act_plus"
+    registers = frozenset({"policy act_plus", "step lerobot_ext_split_environment_state"})
+
+
 class TestPolicyHierarchicalDiffusion(OurPlugin):
     distribution = "lerobot_policy_hierarchical_diffusion"
     registers = frozenset({"policy hierarchical_diffusion", "step lerobot_ext_split_environment_state"})
+
+
+class TestPolicyLapo(OurPlugin):
+    distribution = "lerobot_policy_lapo"
+    registers = frozenset({"policy lapo", "step lerobot_ext_split_environment_state"})
 
 
 def test_the_core_alone_changes_no_stock_command_line(environment):

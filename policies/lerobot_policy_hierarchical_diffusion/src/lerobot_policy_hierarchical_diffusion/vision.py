@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lerobot.processor import NormalizerProcessorStep, TransitionKey
-from lerobot.processor.converters import create_transition
 from torch import Tensor, nn
 
-from lerobot_ext.nn.cameras import CameraFeatures, MultiCameraEncoder
+from lerobot_ext.nn.cameras import CameraFeatures, CameraLook, MultiCameraEncoder
+from lerobot_ext.nn.depth import normalised_nothing, with_masks
 
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
+from .fast.frames import SeenFrames
 
 
 class Vision(nn.Module):
@@ -33,6 +33,7 @@ class Vision(nn.Module):
     def __init__(self, config: HierarchicalDiffusionConfig) -> None:
         super().__init__()
         self.config = config
+        self._seen = SeenFrames(config.n_obs_steps)
         planes = [feature.shape[0] for feature in config.image_features.values()]
         self.colour = [i for i, channels in enumerate(planes) if channels == 3]
         self.depth = [i for i, channels in enumerate(planes) if channels == 1]
@@ -58,14 +59,10 @@ class Vision(nn.Module):
     @torch.no_grad()
     def set_from(self, stats: dict[str, dict[str, Any]]) -> None:
         """Learn from LeRobot's statistics what a pixel without a measurement looks like after normalising."""
-        features = self.config.image_features
-        for number, key in enumerate([key for i, key in enumerate(features) if i in self.depth]):
-            if key in stats:
-                step = NormalizerProcessorStep(
-                    features={key: features[key]}, norm_map=self.config.normalization_mapping, stats=stats
-                )
-                transition = create_transition(observation={key: torch.zeros(1, 1, 1, 1)})
-                self.nothing[number] = step(transition)[TransitionKey.OBSERVATION][key].item()
+        cameras = list(self.config.image_features.items())
+        depth = dict(cameras[i] for i in self.depth)
+        found = normalised_nothing(depth, self.config.normalization_mapping, stats).to(self.nothing)
+        self.nothing.copy_(torch.where(found.isnan(), self.nothing, found))
 
     def forward(self, images: list[Tensor]) -> CameraFeatures:
         """Encode frames.
@@ -76,21 +73,40 @@ class Vision(nn.Module):
         Returns:
             `CameraFeatures`: Tokens (B, O * (C + Z) * P, D) and pooled vectors (B, O, (C + Z) * D).
         """
-        parts = []
-        if self.colour_encoder is not None:
-            parts.append(self.colour_encoder([images[i] for i in self.colour]))
-        if self.depth_encoder is not None:
-            parts.append(self.depth_encoder(self._with_masks([images[i] for i in self.depth])))
+        looks = self._seen.looks(self, images) if self._remembers(images) else self.look(images)
+        encoders = [encoder for encoder in (self.colour_encoder, self.depth_encoder) if encoder is not None]
+        parts = [encoder.assembled(look) for encoder, look in zip(encoders, looks, strict=True)]
         return CameraFeatures(
             tokens=torch.cat([part.tokens for part in parts], dim=1),
             pooled=torch.cat([part.pooled for part in parts], dim=2),
         )
 
-    def _with_masks(self, maps: list[Tensor]) -> list[Tensor]:
-        """(B, O, 2, H, W) each: depth, 0 where nothing was measured, and whether something was."""
-        masked = []
-        for depth, nothing in zip(maps, self.nothing, strict=True):
-            # Normalising 0 in a batch and alone may differ in the last bit.
-            measured = ~torch.isclose(depth, nothing, rtol=1e-4, atol=1e-6)
-            masked.append(torch.cat([depth * measured, measured.to(depth.dtype)], dim=2))
-        return masked
+    def look(self, images: list[Tensor]) -> list[CameraLook]:
+        """What each network (colour, depth) makes of each frame for itself; arguments as `forward`'s."""
+        looks = []
+        if self.colour_encoder is not None:
+            looks.append(self.colour_encoder.look([images[i] for i in self.colour]))
+        if self.depth_encoder is not None:
+            looks.append(self.depth_encoder.look(with_masks([images[i] for i in self.depth], self.nothing)))
+        return looks
+
+    @torch.no_grad()
+    def look_ahead(self, images: list[Tensor]) -> None:
+        """Encode a frame that a later plan will look back at, (B, 3 or 1, H, W) a camera."""
+        if self._remembers(images):
+            self._seen.looks(self, [camera[:, None] for camera in images])
+
+    def forget(self) -> None:
+        """Drop the frames that were encoded last."""
+        self._seen.clear()
+
+    def train(self, mode: bool = True) -> Vision:
+        """Switch between training and evaluation; weights may have changed in between."""
+        self.forget()
+        return super().train(mode)
+
+    def _remembers(self, images: list[Tensor]) -> bool:
+        """Where frames come twice, no gradient flows, and comparing pixels does not make a device wait."""
+        learns = self.training or torch.is_grad_enabled()
+        on_cpu = images[0].device.type == "cpu"
+        return self.config.n_obs_steps > 1 and on_cpu and not (learns or torch.compiler.is_compiling())

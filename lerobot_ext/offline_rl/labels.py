@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a dataset's episodes ended and what they earned, and the rewards of a batch.
+
+LeRobot hands a policy `next.reward` and `next.done` of a frame, but not `next.success`, and no column of its
+own; so these come from the dataset's parquet files, read once when the policy is built, and are looked up by
+`index` and `episode_index`, which every batch has.
+
+Legend: `B` batch, `H` chunk, `N` episodes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from lerobot.utils.constants import DONE, REWARD, TRUNCATED
+from numpy.typing import NDArray
+from torch import Tensor
+
+SUCCESS: Final = "next.success"
+TERMINAL_MODES: Final = ("auto", "success", "done_flag", "episode_end", "never")
+REWARD_SOURCES: Final = (REWARD, "sparse_success", "step_cost")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The episodes of a dataset; row `e` of each array is `episode_index` e.
+
+    Args:
+        start (`NDArray`): (N,) `index` of the first frame.
+        end (`NDArray`): (N,) one past that of the last frame.
+        rewards (`list`, *optional*): Rewards (T,) of each episode; None without the column.
+        success (`NDArray`, *optional*): (N,) bool, whether `next.success` was ever set.
+        done (`NDArray`, *optional*): (N,) bool, `next.done` of the last frame.
+        truncated (`NDArray`, *optional*): (N,) bool, `next.truncated` of the last frame.
+    """
+
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    rewards: list[NDArray[np.float64]] | None = None
+    success: NDArray[np.bool_] | None = None
+    done: NDArray[np.bool_] | None = None
+    truncated: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def terminal(self, mode: str) -> NDArray[np.bool_]:
+        """(N,) bool: whether nothing follows an episode's end.
+
+        Args:
+            mode (`str`): `"success"`: it succeeded. `"done_flag"`: its last `next.done` is set and its
+                `next.truncated`, where there is one, is not. `"episode_end"`: every episode (each
+                demonstration ends when it is done). `"never"`: none. `"auto"`: by the first of
+                `next.success`, `next.done` that the dataset has, and `"episode_end"` without either.
+
+        Raises:
+            ValueError: If `mode` is unknown or its column is missing.
+        """
+        if mode == "auto":
+            mode = self.automatic_mode
+        if mode == "success":
+            return self._need(self.success, SUCCESS, mode)
+        if mode == "done_flag":
+            done = self._need(self.done, DONE, mode)
+            return done if self.truncated is None else done & ~self.truncated
+        if mode in ("episode_end", "never"):
+            return np.full(len(self), mode == "episode_end")
+        raise ValueError(f"`terminal_mode` ({mode!r}) is unknown; choose one of {', '.join(TERMINAL_MODES)}.")
+
+    @property
+    def automatic_mode(self) -> str:
+        """What `"auto"` means for this dataset."""
+        if self.success is not None:
+            return "success"
+        return "done_flag" if self.done is not None else "episode_end"
+
+    def rewards_by(self, source: str) -> list[NDArray[np.float64]]:
+        """Rewards (T,) of each episode; see `REWARD_SOURCES`.
+
+        `"sparse_success"` is 1 at the last frame of an episode that succeeded, else 0; `"step_cost"` is -1 at
+        every frame but that one.
+
+        Raises:
+            ValueError: If `source` is unknown or its column is missing.
+        """
+        if source == REWARD:
+            if self.rewards is None:
+                raise ValueError(
+                    f"the dataset has no `{REWARD}`; write one into it, or set `reward_source` to "
+                    "sparse_success or step_cost, which need `next.success`."
+                )
+            return self.rewards
+        if source not in REWARD_SOURCES:
+            raise ValueError(
+                f"`reward_source` ({source!r}) is unknown; choose one of {', '.join(REWARD_SOURCES)}."
+            )
+        success = self._need(self.success, SUCCESS, source)
+        made = []
+        for length, succeeded in zip(self.end - self.start, success, strict=True):
+            rewards = np.full(length, -1.0 if source == "step_cost" else 0.0)
+            rewards[-1] += float(succeeded)
+            made.append(rewards)
+        return made
+
+    def _need(self, column: NDArray[np.bool_] | None, name: str, wanted_by: str) -> NDArray[np.bool_]:
+        if column is None:
+            raise ValueError(
+                f"the dataset has no `{name}`, which {wanted_by!r} needs; write it into the dataset, or "
+                "choose another `terminal_mode` or `reward_source`."
+            )
+        return column
+
+
+def read_episodes(metadata: Any) -> Episodes | None:
+    """The episodes of an opened dataset, from its parquet files.
+
+    Args:
+        metadata (`LeRobotDatasetMetadata`): Of a dataset on disk. A mix of several is read part by part by
+            nobody: it has no files of its own.
+
+    Returns:
+        `Episodes`, or None where there are no files to read.
+
+    Raises:
+        ValueError: If the files do not hold whole episodes.
+    """
+    import pyarrow.parquet as pq
+
+    root = getattr(metadata, "root", None)
+    files = sorted((Path(root) / "data").glob("**/*.parquet")) if root is not None else []
+    if not files:
+        return None
+    wanted = ["index", "episode_index", REWARD, SUCCESS, DONE, TRUNCATED]
+    columns = [name for name in wanted if name in pq.read_schema(files[0]).names]
+    tables = [pq.read_table(file, columns=columns) for file in files]
+    read = {name: np.concatenate([_flat(table.column(name)) for table in tables]) for name in columns}
+    order = np.argsort(read["index"], kind="stable")
+    return episodes_from_columns({name: values[order] for name, values in read.items()})
+
+
+def episodes_from_columns(columns: dict[str, NDArray[Any]]) -> Episodes:
+    """Episodes from columns (frames,) in the order of `index`.
+
+    Args:
+        columns (`dict`): `index` and `episode_index`, and those of `next.reward`, `next.success`,
+            `next.done`, `next.truncated` that there are.
+
+    Raises:
+        ValueError: If the frames of an episode are not side by side.
+    """
+    numbers = columns["episode_index"].astype(np.int64)
+    firsts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1 if len(numbers) else 0))
+    if len(np.unique(numbers)) != len(firsts):
+        raise ValueError("the frames of an episode do not lie side by side; repair the dataset.")
+    ends = np.append(firsts[1:], len(numbers))
+    count = int(numbers.max()) + 1 if len(numbers) else 0
+    start, end = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    start[numbers[firsts]] = columns["index"][firsts]
+    end[numbers[firsts]] = columns["index"][ends - 1] + 1
+
+    def at_last(name: str) -> NDArray[np.bool_] | None:
+        if name not in columns:
+            return None
+        found = np.zeros(count, bool)
+        found[numbers[firsts]] = columns[name][ends - 1].astype(bool)
+        return found
+
+    success = None
+    if SUCCESS in columns:
+        success = np.zeros(count, bool)
+        np.logical_or.at(success, numbers, columns[SUCCESS].astype(bool))
+    rewards: list[NDArray[np.float64]] | None = None
+    if REWARD in columns:
+        rewards = [np.zeros(0)] * count
+        for first, last in zip(firsts, ends, strict=True):
+            rewards[numbers[first]] = columns[REWARD][first:last].astype(np.float64)
+    return Episodes(start, end, rewards, success, at_last(DONE), at_last(TRUNCATED))
+
+
+def _flat(column: Any) -> NDArray[Any]:
+    """A parquet column of scalars, or of vectors of one number, as (frames,)."""
+    import pyarrow as pa
+
+    joined = column.combine_chunks()
+    if isinstance(joined, pa.ChunkedArray):
+        joined = pa.concat_arrays(joined.chunks)
+    if pa.types.is_list(joined.type) or pa.types.is_fixed_size_list(joined.type):
+        joined = joined.flatten()
+    flat: NDArray[Any] = joined.to_numpy(zero_copy_only=False)
+    return flat
+
+
+def batch_rewards(source: str, index: Tensor, horizon: int, end: Tensor, success: Tensor) -> Tensor:
+    """Rewards of a batch's chunks by success alone; see `Episodes.rewards_by`.
+
+    Args:
+        source (`str`): `"sparse_success"` or `"step_cost"`.
+        index (`Tensor`): (B,) number of the chunk's first frame.
+        horizon (`int`): H.
+        end (`Tensor`): (B,) one past the last frame of the sample's episode.
+        success (`Tensor`): (B,) bool, whether that episode succeeded.
+
+    Returns:
+        `Tensor`: (B, H) float32; behind the end 0.
+    """
+    frames = index[:, None] + torch.arange(horizon, device=index.device)
+    at_success = (frames == end[:, None] - 1) & success[:, None]
+    step = -1.0 if source == "step_cost" else 0.0
+    return torch.where(frames < end[:, None], step + at_success.float(), 0.0)
+
+
+def best_episodes(episodes: Episodes, source: str, share: float) -> NDArray[np.bool_]:
+    """(N,) bool: the episodes with the largest return, undiscounted; among equals the shorter ones.
+
+    Args:
+        episodes (`Episodes`): All of the dataset; rows without frames are never chosen.
+        source (`str`): See `Episodes.rewards_by`.
+        share (`float`): How many of them, in (0, 1]; at least one.
+    """
+    lengths = episodes.end - episodes.start
+    returns = np.array([rewards.sum() for rewards in episodes.rewards_by(source)])
+    present = np.flatnonzero(lengths > 0)
+    order = present[np.lexsort((lengths[present], -returns[present]))]
+    chosen = np.zeros(len(episodes), bool)
+    chosen[order[: max(1, round(share * len(present)))]] = True
+    return chosen
