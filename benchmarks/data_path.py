@@ -5,7 +5,8 @@ Parts, selected by `--only`:
 
 decode   a random frame of a 640x480 video: h264, hevc, AV1, keyframe intervals 1, 2 and 30
 items    `dataset[i]` with three cameras and a window of 100 actions
-loader   the same through a DataLoader: no workers, two forked, two spawned; CPU time of all processes
+loader   the same through a DataLoader: no workers, two forked, two spawned; as floats and as the bytes that
+         `lerobot-train` asks for; CPU time of all processes
 windows  items without pictures (`ram_reader.py`)
 pool     episodes decoded into memory (`memory_pool.py`)
 step     a training step of the quickstart through the stock `lerobot-train`, with our data path and without

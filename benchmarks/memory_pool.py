@@ -35,7 +35,7 @@ from data_path_parts import files
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_camera_pyav import backend
 
-from lerobot_ext.data import ram_reader
+from lerobot_ext.data import batches, ram_reader
 from lerobot_ext.data.pool.budget import POOL
 
 STOCK, OURS, POOLED, SMALL = "stock pyav", "ours, no pool", "pool 480x640", "pool 240x320"
@@ -45,16 +45,18 @@ Row = dict[str, Any]
 
 @contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Datasets opened here are read as this contestant reads them."""
+    """Datasets opened here, and workers started here, read as this contestant does."""
     ram_reader.uninstall()
     os.environ.pop(POOL, None)
     if name != STOCK:
+        batches.install()
         ram_reader.install()
     if name in BUDGETS:
         os.environ[POOL] = BUDGETS[name]
     try:
         yield
     finally:
+        batches.uninstall()
         ram_reader.uninstall()
         os.environ.pop(POOL, None)
 
@@ -160,13 +162,14 @@ def loader(datasets: dict[str, LeRobotDataset], start: str, batches: int, turns:
     cpu: dict[str, list[float]] = {name: [] for name in loaders}
     for turn in range(turns + 1):  # the first starts the workers and opens the files: it does not count
         for name, batches_of in loaders.items():
-            begun, n = time.perf_counter(), 0
-            for batch in batches_of:
-                n += len(batch["cpu_ms"])
+            with reading(name):
+                begun, n = time.perf_counter(), 0
+                for batch in batches_of:
+                    n += len(batch["cpu_ms"])
+                    if turn:
+                        cpu[name] += batch["cpu_ms"].tolist()
                 if turn:
-                    cpu[name] += batch["cpu_ms"].tolist()
-            if turn:
-                rate[name].append(n / (time.perf_counter() - begun))
+                    rate[name].append(n / (time.perf_counter() - begun))
     return [
         {
             "contestant": name,

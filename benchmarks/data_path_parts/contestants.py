@@ -88,8 +88,9 @@ def _live(name: str, pipe: Connection, parents: Connection) -> None:
         if not backend.install():
             raise SystemExit("our backend does not install on this LeRobot; see the line above")
     if name == OURS_COLUMNS:
-        from lerobot_ext.data import ram_reader
+        from lerobot_ext.data import batches, ram_reader
 
+        batches.install()
         ram_reader.install()
     while True:
         try:

@@ -14,22 +14,24 @@ from data_path_parts.contestants import Cost, Inside, apart, medians, must_agree
 from data_path_parts.reading import digest, open_dataset
 
 BATCH = 8
-CASES = {
+_STARTS = {
     "without workers": (0, None),
     "2 workers, fork": (2, "fork"),
     "2 workers, spawn": (2, "spawn"),
 }
+# LeRobot gives floats; `lerobot-train` asks for bytes.
+CASES = {f"{start}{kind}": (*how, bool(kind)) for kind in ("", ", uint8") for start, how in _STARTS.items()}
 
 
 def loader(folder: Path, case: str, names: list[str], *, quick: bool) -> dict[str, Cost]:
     """A sample of a batch of 8, as a training loop gets it; workers stay alive between the turns."""
     batches, turns = (1, 1) if quick else (5, 4)
     root = apart(files.dataset, folder, "AV1", 2, 20 if quick else 150)
-    workers, start = CASES[case]
+    workers, start, as_bytes = CASES[case]
     runs: dict[str, list[Cost]] = {name: [] for name in names}
     with side_by_side(names) as made:
         for contestant in made:
-            contestant.call(open_dataset, root)
+            contestant.call(open_dataset, root, as_bytes)
             contestant.call(_open_loader, workers, start, batches)
         # The first turn starts the workers and opens the files: it does not count.
         must_agree(case, {who.name: who.call(_first_batch) for who in made})

@@ -131,7 +131,7 @@ def items(folder: Path, label: str, names: list[str], seeds: int, *, quick: bool
     return {name: medians([run[name] for run in runs]) for name in runs[0]}
 
 
-def open_dataset(inside: Inside, root: Path) -> int:
+def open_dataset(inside: Inside, root: Path, as_bytes: bool = False) -> int:
     """Open the dataset in a contestant's process; its length."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -139,6 +139,7 @@ def open_dataset(inside: Inside, root: Path) -> int:
         "user/bench",
         root=root,
         video_backend=inside.backend,
+        return_uint8=as_bytes,
         delta_timestamps={"action": [step / files.FPS for step in range(files.N_ACTIONS)]},
     )
     return len(inside.kept["dataset"])

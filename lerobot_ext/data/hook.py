@@ -21,11 +21,11 @@ def install_where_datasets_are_read() -> None:
     itself.
 
     Environment variable `LEROBOT_EXT_COLUMNS=off` leaves the stock reader in place; `LEROBOT_EXT_POOL` has
-    pictures served from memory (`lerobot_ext.data.pool`).
+    pictures served from memory (`lerobot_ext.data.pool`); `LEROBOT_EXT_BATCHES=off` leaves batches to torch.
 
     Raises:
-        ValueError: The switch is neither `on` nor `off`, or the pool's variable cannot be read; the plugin
-            loader turns that into one line.
+        ValueError: A switch is neither `on` nor `off`, or the pool's or the batches' variable cannot be
+            read; the plugin loader turns that into one line.
     """
     if not switched_on(SWITCH):
         if budget_from_environment() is not None:
@@ -36,8 +36,9 @@ def install_where_datasets_are_read() -> None:
     if _DATASET_MODULE not in sys.modules:
         return
     # Imported here: it needs torch, pyarrow and lerobot.datasets, which are loaded by now.
-    from lerobot_ext.data import camera_window, ram_reader
+    from lerobot_ext.data import batches, camera_window, ram_reader
 
+    batches.install()
     camera_window.install()
     # A budget that cannot be read is told here, and again, as an error, by the reader that should keep to it.
     if ram_reader.install() and budget_from_environment() is not None:

@@ -35,9 +35,9 @@ import torch
 from lerobot.datasets import dataset_reader, lerobot_dataset
 
 from lerobot_ext.data import fingerprint
+from lerobot_ext.data.batches import Arrival
 from lerobot_ext.data.pool.budget import budget_from_environment, size_of_backend
 from lerobot_ext.data.pool.episode_pool import EpisodePool
-from lerobot_ext.data.pool.handover import from_pool, name_of
 from lerobot_ext.data.pool.opening import pool_of_reader
 from lerobot_ext.data.shared_region import NoRoomError, find_or_build
 from lerobot_ext.data.shared_tensors import SharedTensors
@@ -165,11 +165,7 @@ class _ColumnView(dataset_reader.DatasetReader):
         except Exception:
             super()._query_videos(query_timestamps, ep_idx)  # says which frame of which camera it is
             raise
-        result = {key: self._as_stock(key, pictures[n]) for n, key in enumerate(pool.source.cameras)}
-        for number, key in enumerate(pool.source.cameras):
-            if self._return_uint8 and key not in self._meta.depth_keys:
-                result[key] = from_pool(result[key], pool, number, ep_idx, rows[number])
-        return result
+        return {key: self._as_stock(key, pictures[n]) for n, key in enumerate(pool.source.cameras)}
 
     def _as_stock(self, key: str, frames: torch.Tensor) -> torch.Tensor:
         """(T, C, H, W) frames as stock's `_query_videos` gives them."""
@@ -202,6 +198,7 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         self._stock_because = ""
         self._budget = budget_from_environment()
         self._pool: EpisodePool | None = None
+        self._batches = Arrival()  # to spawned workers
 
     def _build_index_mapping(self) -> None:
         """Stock calls this whenever it has (re)loaded the dataset; the columns are loaded with it."""
@@ -210,8 +207,6 @@ class RamDatasetReader(dataset_reader.DatasetReader):
         self._pool, size = None, size_of_backend(self._video_backend)
         if self._columns is not None and self._budget is not None:
             self._pool = pool_of_reader(self, self._budget)
-            if self._pool is not None:
-                name_of(self._pool)
             size = self._budget.size if self._pool is not None and self._budget.size else size
         if size is not None:
             # Imported here: it needs LeRobot's processors, which not every script has loaded.

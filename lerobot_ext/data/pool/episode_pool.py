@@ -69,7 +69,6 @@ class EpisodePool:
     def __init__(self, source: Source, arena: Arena | None) -> None:
         self.source, self.arena = source, arena
         self.served = False
-        self.name = ""
         self._all = (
             cut(source.lengths, arena.geometry.steps, 0, 0) if arena and arena.geometry.buffers == 1 else None
         )
@@ -188,31 +187,6 @@ class EpisodePool:
                 arena.write(buffer, tag, camera, [step + first for step in steps], decoded)
         self._fill_meanwhile(bool(absent))
         return found
-
-    def gather(self, camera: int, rows: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
-        """Frames of one camera in several episodes, for a batch; starts no thread.
-
-        Args:
-            camera (`int`): Number of the camera.
-            rows (`Sequence[tuple[int, Sequence[int]]]`): B times an episode and T frame numbers in it.
-
-        Returns:
-            (B, T, C, H, W) as `frames` gives them.
-        """
-        assert self.arena is not None
-        geometry = self.arena.geometry
-        kind = getattr(torch, geometry.kinds[camera])
-        out = torch.empty((len(rows), len(rows[0][1]), *geometry.shapes[camera]), dtype=kind)
-        for into, (episode, steps) in zip(out, rows, strict=True):
-            place = self._place(episode)
-            missing: npt.NDArray[np.int64] = np.arange(len(steps))
-            if place is not None:
-                arena, buffer, tag, first = place
-                missing = arena.read(buffer, tag, camera, np.asarray(steps) + first, into)
-            if len(missing):
-                decoded = self.source.decode(episode, camera, [steps[int(index)] for index in missing])
-                into.numpy()[missing] = decoded.numpy()
-        return out
 
     def fill(self) -> int:
         """Decode now all that is to be held at this moment, instead of meanwhile.
@@ -358,11 +332,10 @@ class EpisodePool:
         self._filler = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "arena": self.arena, "name": self.name}
+        return {"source": self.source, "arena": self.arena}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["source"], state["arena"])  # type: ignore[misc]
-        self.name = state["name"]
 
 
 class _Filler:

@@ -35,9 +35,9 @@ from lerobot.datasets.dataset_reader import DatasetReader
 from lerobot.datasets.video_utils import FrameTimestampError
 
 from lerobot_camera_pyav.item_costs import CameraThreads, with_quick_episodes
-from lerobot_camera_pyav.video.buffers import Buffers
 from lerobot_camera_pyav.video.decoders import PerProcess
 from lerobot_camera_pyav.video.errors import VideoReadError
+from lerobot_ext.data.buffers import Buffers
 from lerobot_ext.lerobot_window import inside_tested_window
 
 SWITCH = "LEROBOT_EXT_VIDEO"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory for pictures that is used again as soon as nobody holds the picture that was in it.
+"""Memory for pictures and batches that is used again as soon as nobody holds what was in it.
 
 A float picture of 640x480 has 3.7 MB. Fresh memory of that size comes from the system page by page, which
 costs several times what is then done with it: the conversion of an image takes 0.15 ms into memory that was
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_WORTH_KEEPING = 2**18
+WORTH_KEEPING = 2**18
 """Bytes: smaller arrays are left to the allocator, which keeps them itself."""
 
 
@@ -37,7 +37,7 @@ class Buffers:
         """An array like `np.empty(shape, dtype)`, whose memory comes back with the last view of it."""
         kind = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
-        if not _WORTH_KEEPING <= size <= self.limit:
+        if not WORTH_KEEPING <= size <= self.limit:
             return np.empty(shape, kind)
         try:
             memory = self._idle[size].pop()

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot_camera_pyav import backend
-from lerobot_camera_pyav.video.buffers import Buffers
+
+from lerobot_ext.data.buffers import Buffers
 
 MIB = 2**20
 
