@@ -18,6 +18,7 @@ _TIMEOUT_S = 5.0
 
 # Options of the stock command lines whose value names a part of ours, and the plugin that brings it.
 PROVIDERS = {
+    ("--policy.type", "act_plus"): "lerobot_policy_act_plus",
     ("--policy.type", "hierarchical_diffusion"): "lerobot_policy_hierarchical_diffusion",
     ("--policy.type", "lapo"): "lerobot_policy_lapo",
     ("--env.type", "koch"): "lerobot_env_koch",

@@ -58,12 +58,12 @@ def read_dataset_options(words: Sequence[str]) -> Any:
     args = [f"--{word.removeprefix('--dataset.')}" for word in words]
     if not any(word.startswith("--repo_id") for word in args):
         raise CommandError("there is no dataset", "say --dataset.repo_id=user/data, and --dataset.root=DIR")
-    with _options_of("--dataset"):
+    with options_of("--dataset"):
         return draccus.parse(DatasetConfig, args=args)
 
 
 @contextmanager
-def _options_of(what: str) -> Iterator[None]:
+def options_of(what: str) -> Iterator[None]:
     """One line instead of the pages of usage with which LeRobot's parser ends a process."""
     import draccus
 
@@ -171,7 +171,7 @@ def load_policy(
             f"`lerobot-ext doctor --policy.path={name}` says what to do",
         )
     notes = check_fit(name, folder, features, rename_map)
-    with _options_of("--policy"):
+    with options_of("--policy"):
         config = PreTrainedConfig.from_pretrained(folder, cli_overrides=list(overrides))
     if getattr(config, "use_peft", False):
         raise CommandError(f"{name} is a PEFT adapter", "merge it into its base model first")

@@ -13,6 +13,7 @@ ETA_SWITCH = "LEROBOT_EXT_ETA"
 LAST_SWITCH = "LEROBOT_EXT_LAST_CHECKPOINT"
 ACCUMULATION_SWITCH = "LEROBOT_EXT_ACCUMULATION"
 ORDER_SWITCH = "LEROBOT_EXT_DATA_ORDER"
+MEMORY_SWITCH = "LEROBOT_EXT_MEMORY_PEAKS"
 
 
 def record_metrics() -> None:
@@ -89,3 +90,17 @@ def point_without_links() -> None:
     from lerobot_ext.training import last_checkpoint
 
     last_checkpoint.install(script)
+
+
+def record_memory_peaks() -> None:
+    """Put the memory of each phase of a step among the metrics of `lerobot-train`, if this process is one.
+
+    Raises:
+        ValueError: `LEROBOT_EXT_MEMORY_PEAKS` is neither `on` nor `off`.
+    """
+    script = training_script()
+    if not switched_on(MEMORY_SWITCH) or script is None:
+        return
+    from lerobot_ext.training import memory_peaks
+
+    memory_peaks.install(script)

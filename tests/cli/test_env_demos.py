@@ -54,7 +54,9 @@ def test_command_writes_a_dataset_that_lerobot_loads(tmp_path: Path) -> None:
 def test_bad_option_is_one_clear_line(tmp_path: Path) -> None:
     run = lerobot_ext("demos", "--root", tmp_path / "demos", "--task", "lfit")
     assert run.returncode != 0
-    assert "`task` is 'lfit'; the Koch environment has reach, lift, place, tour." in run.stderr
+    assert (
+        "`task` is 'lfit'; the Koch environment has reach, lift, place, tour, choose, either." in run.stderr
+    )
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "demos").exists()
 

@@ -81,5 +81,8 @@ def test_stock_eval_runs_a_stock_policy(tmp_path: Path, untrained_act: Path, use
 def test_wrong_task_is_one_clear_line() -> None:
     run = lerobot_eval("--env.type=koch", "--env.task=lfit", "--policy.type=act")
     assert run.returncode == 1
-    assert "error: `env`: `task` is 'lfit'; the Koch environment has reach, lift, place, tour." in run.stderr
+    assert (
+        "error: `env`: `task` is 'lfit'; the Koch environment has reach, lift, place, tour, choose, either."
+        in run.stderr
+    )
     assert "Traceback" not in run.stderr

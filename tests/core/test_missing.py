@@ -36,6 +36,7 @@ def nothing_installed(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "plugin"),
     [
+        (["--policy.type=act_plus"], "lerobot_policy_act_plus"),
         (["--policy.type=hierarchical_diffusion", "--steps=3"], "lerobot_policy_hierarchical_diffusion"),
         (["--steps=3", "--policy.type", "hierarchical_diffusion"], "lerobot_policy_hierarchical_diffusion"),
         (["--env.type=koch"], "lerobot_env_koch"),

@@ -13,6 +13,7 @@ FOLDERS = {
     "lerobot_env_koch": "robots/lerobot_env_koch",
     "lerobot_robot_koch": "robots/lerobot_robot_koch",
     "lerobot_robot_processors": "processors/lerobot_robot_processors",
+    "lerobot_policy_act_plus": "policies/lerobot_policy_act_plus",
     "lerobot_policy_hierarchical_diffusion": "policies/lerobot_policy_hierarchical_diffusion",
     "lerobot_policy_lapo": "policies/lerobot_policy_lapo",
 }

@@ -69,6 +69,11 @@ class TestRobotKoch(OurPlugin):
     )
 
 
+class TestPolicyActPlus(OurPlugin):
+    distribution = "lerobot_policy_act_plus"
+    registers = frozenset({"policy act_plus", "step lerobot_ext_split_environment_state"})
+
+
 class TestPolicyHierarchicalDiffusion(OurPlugin):
     distribution = "lerobot_policy_hierarchical_diffusion"
     registers = frozenset({"policy hierarchical_diffusion", "step lerobot_ext_split_environment_state"})

@@ -78,10 +78,9 @@ def make_batch() -> Callable[..., dict[str, Any]]:
             batch[name] = torch.randn(shape, generator=generator) * 0.3
             batch[f"{name}_is_pad"] = torch.zeros(size, len(offsets), dtype=torch.bool)
         assert config.action_feature is not None
-        batch["action"] = (
-            torch.randn(size, config.horizon, *config.action_feature.shape, generator=generator) * 0.3
-        )
-        batch["action_is_pad"] = torch.zeros(size, config.horizon, dtype=torch.bool)
+        steps = len(config.action_delta_indices)
+        batch["action"] = torch.randn(size, steps, *config.action_feature.shape, generator=generator) * 0.3
+        batch["action_is_pad"] = torch.zeros(size, steps, dtype=torch.bool)
         batch["task"] = ["lift the cube"] * size
         batch["index"] = torch.arange(size) + 30
         batch["episode_index"] = torch.zeros(size, dtype=torch.long)

@@ -27,7 +27,7 @@ from lerobot_policy_hierarchical_diffusion.modeling_hierarchical_diffusion impor
 
 COSTS = Costs("a machine", encode_ms=1.0, layers_ms=(1.0, 1.0, 4.0, 2.0), condition_ms=1.0, step_ms=2.0)
 COSTS_HERE = replace(COSTS, machine=machine_name("cpu", 1))
-ALL = choices(4, 16, draft_from=3)
+ALL = choices(LAYER_NAMES, 16)
 
 
 # --- the table
@@ -40,7 +40,7 @@ def test_costs_add_up():
 def test_without_a_draft_there_is_no_plan_of_zero_steps():
     assert Choice(2, 0) not in ALL
     assert {choice.steps for choice in ALL if choice.layers == 4} == {0, 1, 2, 4, 8, 16}
-    assert max(choice.steps for choice in choices(4, 6, 3)) == 6
+    assert max(choice.steps for choice in choices(LAYER_NAMES, 6)) == 6
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1), st.sampled_from([0.5, 0.9, 0.95, 1.0]))
@@ -187,7 +187,7 @@ def test_a_checkpoint_brings_its_table(make_policy, make_observation, tmp_path):
     policy = make_policy(latency_budget_ms=1e4)
     policy.save_pretrained(tmp_path)
     here = machine_name("cpu", torch.get_num_threads())
-    errors = dict.fromkeys(choices(4, 16, 3), 1.0) | {Choice(3, 8): 0.1}
+    errors = dict.fromkeys(choices(LAYER_NAMES, 16), 1.0) | {Choice(3, 8): 0.1}
     LatencyTable(Costs(here, 0.1, (0.1,) * 4, 0.1, 0.1), errors).save(tmp_path)
     loaded = HierarchicalDiffusionPolicy.from_pretrained(tmp_path, config=policy.config).eval()
     loaded.select_action(make_observation(loaded.config, 1))
@@ -208,11 +208,11 @@ def test_costs_are_measured_and_leave_no_trace(make_policy, make_observation):
 def test_the_measured_error_is_the_plans_own(make_policy, make_batch):
     policy = make_policy().eval()
     batch = make_batch(policy.config, 5)
-    batch["action_is_pad"][:, 10:] = True
+    batch["action_is_pad"][:, 11:] = True
     observation = policy.observation_from_batch(batch)
     found = measure_errors(policy.network, [(observation, batch)], [Choice(4, 0)])
     draft, _ = policy.network.plan(observation, None, 0, frozenset(LAYER_NAMES))
-    by_hand = (draft - batch["action"])[:, :10].abs().mean((1, 2))
+    by_hand = (draft - batch["action"][:, 1:])[:, :10].abs().mean((1, 2))
     mean, spread = found[Choice(4, 0)]
     assert mean == pytest.approx(float(by_hand.mean()), rel=1e-5)
     assert spread == pytest.approx(float(by_hand.std() / 5**0.5), rel=1e-5)

@@ -176,3 +176,23 @@ def test_bad_bounds_are_refused(make_config):
         make_config(filter_margin=0.5)
     with pytest.raises(ValueError, match=r"`emergency_alpha` \(1.0\) must lie in \[0, 1\)"):
         make_config(emergency_alpha=1.0)
+
+
+def test_an_emergency_between_two_plans_ends_the_plan(make_policy, make_observation, monkeypatch):
+    policy = make_policy(n_action_steps=8).eval()
+    network = policy.average
+    score = torch.tensor([0.1])
+    layer = network.layers["safety"]
+    monkeypatch.setattr(layer, "_logit", lambda features: score.logit().expand(len(features)))
+    network.filter.threshold.fill_(0.5)
+    plans = []
+    plan = network.plan
+    monkeypatch.setattr(network, "plan", lambda *a, **k: plans.append(frame) or plan(*a, **k))
+    for frame in range(6):
+        score.fill_(0.9 if frame in (3, 4) else 0.1)
+        observation = make_observation(policy.config, seed=frame)
+        action = policy.select_action(observation)
+        if frame in (3, 4):
+            expected = hold_action(observation["observation.state"], network.limits)
+            torch.testing.assert_close(action, expected)
+    assert plans == [0, 3, 4, 5]

@@ -23,8 +23,8 @@ def test_the_graph_gives_the_policys_chunk(make_policy, layers, steps):
     given = example_inputs(policy, embed_task(network, "lift the cube"))
     with torch.no_grad():
         chunk, score, _, _ = PlanGraph(network, layers, steps).eval()(*given)
-    state, environment, images, _, noise = given
-    observation = Observation(state, environment, images, ["lift the cube"])
+    state, environment, images, _, last_action, noise = given
+    observation = Observation(state, environment, images, ["lift the cube"], last_action)
     expected, info = network.plan(observation, noise, steps, frozenset(LAYER_NAMES[:layers]))
     assert torch.equal(chunk, expected)  # without statistics the filter changes nothing
     assert torch.equal(score, info["emergency_score"])

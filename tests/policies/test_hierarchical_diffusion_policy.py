@@ -117,11 +117,11 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
     policy = make_policy(denoiser=denoiser)
     policy.train()
     clean = make_batch(policy.config, size=4)
-    clean["action_is_pad"][:, 9:] = True
+    clean["action_is_pad"][:, 10:] = True
     window = policy.network.window
     clean["observation.state_is_pad"][:, window.future[1:]] = True
     other = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in clean.items()}
-    other["action"][:, 9:] = 77.0
+    other["action"][:, 10:] = 77.0
     losses = []
     for batch in (clean, other):
         torch.manual_seed(5)
@@ -130,7 +130,7 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
         frames = fresh.network.frames(fresh.observation_from_batch(batch))
         targets = fresh._targets(batch, frames)
         inputs = fresh.network.layer_inputs(fresh.observation_from_batch(batch), frames)
-        outputs = fresh.network.run_layers(inputs, targets)
+        outputs = fresh.network.run_layers(inputs, torch.ones(4, len(LAYER_NAMES)), targets)
         losses.append({n: o.loss for n, o in outputs.items()})
     for name in LAYER_NAMES:
         torch.testing.assert_close(losses[0][name], losses[1][name], msg=name)
@@ -145,7 +145,7 @@ def test_diffusion_loss_does_not_count_padded_targets(make_policy, make_batch):
     condition = torch.zeros(2, 2 * policy.config.condition_dim)
     policy.network.denoiser.forward = lambda noisy, timestep, condition: torch.zeros_like(noisy)
     targets.actions_valid[:, 4:] = False
-    expected = batch["action"][:, :4].square().mean((1, 2))
+    expected = batch["action"][:, 1:5].square().mean((1, 2))
     torch.testing.assert_close(policy.network.diffusion_loss(condition, targets), expected)
 
 
@@ -157,7 +157,7 @@ def test_diffusion_gradient_reaches_the_features_of_every_layer(make_policy, mak
     frames = network.frames(observation)
     targets = policy._targets(batch, frames)
     inputs = network.layer_inputs(observation, frames)
-    outputs = network.run_layers(inputs, targets)
+    outputs = network.run_layers(inputs, torch.ones(8, len(LAYER_NAMES)), targets)
     for output in outputs.values():
         output.features.retain_grad()
     condition = network.condition(inputs, outputs, torch.ones(8, len(LAYER_NAMES)))
@@ -177,7 +177,7 @@ def test_evaluation_loss_works_without_gradients_and_uses_the_average(make_polic
         loss, log = policy.forward(batch)
     assert loss.isfinite()
     torch.testing.assert_close(
-        log["diffusion_loss"], batch["action"].square().mean().item()
+        log["diffusion_loss"], batch["action"][:, 1:].square().mean().item()
     )  # a dead network predicts 0
 
 
@@ -185,7 +185,7 @@ def test_wrong_number_of_frames_names_the_frames(make_policy, make_batch):
     policy = make_policy()
     batch = make_batch(policy.config)
     batch["observation.state"] = batch["observation.state"][:, :3]
-    with pytest.raises(ValueError, match=r"`observation.state` has 3 frames; training needs the 12 at \[-12"):
+    with pytest.raises(ValueError, match=r"`observation.state` has 3 frames; training needs the 34 at \[-56"):
         policy.forward(batch)
 
 
@@ -217,6 +217,7 @@ def test_a_joint_that_never_moves_is_no_violation(make_policy, make_config, make
     frames = policy.network.frames(policy.observation_from_batch(batch))
     outputs = policy.network.run_layers(
         policy.network.layer_inputs(policy.observation_from_batch(batch), frames),
+        torch.ones(64, len(LAYER_NAMES)),
         policy._targets(batch, frames),
     )
     assert outputs["safety"].info["label"].mean() < 0.5
@@ -296,7 +297,7 @@ def test_future_frames_do_not_change_the_plan(make_policy, make_batch):
     batch = make_batch(policy.config)
     noise = torch.randn(3, policy.config.horizon, 4)
     before = policy.predict_action_chunk(batch, noise=noise)
-    future = [*policy.network.window.future, policy.network.window.subgoal]
+    future = list(policy.network.window.ahead)
     for name in policy.config.input_features:
         batch[name][:, future] = 5.0
     assert torch.equal(policy.predict_action_chunk(batch, noise=noise), before)
@@ -397,6 +398,8 @@ def test_overfits_a_batch(make_policy, make_batch):
         optimizer.zero_grad()
         policy.update()
     policy.eval()
-    error = (policy.predict_action_chunk(batch) - batch["action"]).abs().mean().item()
-    untrained = (make_policy().eval().predict_action_chunk(batch) - batch["action"]).abs().mean().item()
+    error = (policy.predict_action_chunk(batch) - batch["action"][:, 1:]).abs().mean().item()
+    untrained = (
+        (make_policy().eval().predict_action_chunk(batch) - batch["action"][:, 1:]).abs().mean().item()
+    )
     assert error < 0.3 * untrained, (error, untrained)

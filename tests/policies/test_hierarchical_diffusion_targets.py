@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from lerobot_policy_hierarchical_diffusion import targets as T
-from lerobot_policy_hierarchical_diffusion.conditioning import LayerFusion, sample_nested_mask
+from lerobot_policy_hierarchical_diffusion.conditioning import LayerFusion, sample_layer_mask
 from lerobot_policy_hierarchical_diffusion.sampling import ddim_sample, make_scheduler, refinement_timesteps
 from lerobot_policy_hierarchical_diffusion.statistics import NormalizedLimits, StreamingQuantile
 from lerobot_policy_hierarchical_diffusion.window import TimeWindow
@@ -19,16 +20,23 @@ from lerobot_ext.nn.embeddings import HashedTextEmbedding, hash_text
 
 def test_window_positions_point_at_their_offsets(make_config):
     config = make_config(
-        n_obs_steps=2, history_steps=3, planning_history=3, planning_stride=5, future_steps=2, subgoal_steps=9
+        n_obs_steps=2,
+        history_steps=3,
+        dynamics_history=4,
+        planning_history=3,
+        planning_stride=5,
+        future_steps=2,
+        subgoal_steps=9,
     )
     window = TimeWindow.from_config(config)
-    assert window.offsets == (-10, -5, -2, -1, 0, 1, 2, 9)
+    assert window.offsets == (-10, -5, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     assert [window.offsets[i] for i in window.observation] == [-1, 0]
     assert [window.offsets[i] for i in window.history] == [-2, -1, 0]
+    assert [window.offsets[i] for i in window.motion] == [-3, -2, -1, 0]
     assert [window.offsets[i] for i in window.memory] == [-10, -5, 0]
     assert [window.offsets[i] for i in window.future] == [1, 2]
-    assert window.offsets[window.subgoal] == 9
-    assert window.past == (-10, -5, -2, -1, 0)
+    assert [window.offsets[i] for i in window.ahead] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert window.past == (-10, -5, -3, -2, -1, 0)
     assert window.queue_length == 11
     assert config.camera_delta_indices == [-1, 0]
 
@@ -81,12 +89,22 @@ def test_violation_labels_match_a_loop():
     assert 0 < sum(expected) < batch
 
 
-def test_injected_violations_are_violations_and_touch_one_joint():
-    history = torch.rand(200, 4, 3, dtype=torch.float64) - 0.5
+@pytest.mark.parametrize("known", [0.0, 1.0])
+@pytest.mark.parametrize("positions", [True, False])
+def test_injected_violations_are_violations_and_touch_one_joint(known, positions):
+    history = torch.rand(300, 4, 3, dtype=torch.float64) - 0.5
     low, high = torch.full((3,), -0.8).double(), torch.full((3,), 0.8).double()
     fastest = torch.full((3,), 1.1).double()
-    corrupted = T.injected_violations(history, low, high, fastest)
-    assert ((corrupted != history).any(1).sum(1) == 1).all()
+    latest = torch.full((3,), 2.0).double() if positions else None
+    command = known * torch.cat([torch.rand(300, 3) - 0.5, torch.ones(300, 1)], dim=1).double()
+    corrupted, commanded = T.injected_violations(history, low, high, fastest, command, latest)
+    touched = (corrupted != history).any(1) | (commanded != command)[:, :3]
+    assert (touched.sum(1) == 1).all()
+    assert torch.equal(commanded[:, 3], command[:, 3])
+    astray = (commanded != command).any(1)
+    assert astray.any() == bool(known and positions)
+    assert ((commanded - command)[astray].abs().amax(1) >= 1.5 * 2.0).all()
+    history, corrupted = history[~astray], corrupted[~astray]
     outside = ((corrupted[:, -1] < low) | (corrupted[:, -1] > high)).any(1)
     # A jump adds at least 1.5 limits to the newest velocity of its joint.
     jump = ((corrupted - history)[:, -1].abs() >= 1.5 * fastest).any(1) & (
@@ -95,6 +113,23 @@ def test_injected_violations_are_violations_and_touch_one_joint():
     assert (outside | jump).all()
     assert outside.any()
     assert jump.any()
+
+
+@pytest.mark.parametrize(
+    ("speeds", "keyframe"),
+    [
+        ([2, 2, 0.1, 2], 2),  # moving, and arrives
+        ([0.1, 2, 2, 0.1], 3),  # rests, moves, arrives
+        ([2, 0.1, 2, 0.1], 1),  # the first of two arrivals
+        ([0.1, 0.1, 0.1, 0.1], 3),  # rests all the time
+        ([2, 2, 2, 2], 3),  # moves on
+        ([0.1, 0.1, 2, 2], 3),  # has just set out
+    ],
+)
+def test_the_next_keyframe_is_where_the_motion_comes_to_rest(speeds, keyframe):
+    velocity = torch.zeros(1, 4, 3)
+    velocity[0, :, 1] = torch.tensor(speeds)
+    assert T.next_keyframe(velocity, torch.tensor(1.0)).tolist() == [keyframe]
 
 
 @pytest.mark.parametrize(
@@ -154,14 +189,20 @@ def test_limits_come_from_the_normaliser_and_constant_features_are_marked(make_c
     torch.testing.assert_close(limits.target_scale, torch.tensor([1.0, 1.0]))
 
 
-def test_nested_masks_are_prefixes_with_the_right_frequency():
-    mask = sample_nested_mask(20000, 4, 0.2, torch.device("cpu"))
-    assert (mask[:, :-1] >= mask[:, 1:]).all()
-    lengths = mask.sum(1)
-    assert abs((lengths == 4).float().mean().item() - 0.8) < 0.02
-    for shorter in range(4):
-        assert abs((lengths == shorter).float().mean().item() - 0.05) < 0.01
-    assert (sample_nested_mask(50, 4, 0.0, torch.device("cpu")) == 1).all()
+def test_masks_keep_a_prefix_or_miss_one_layer_with_the_right_frequency():
+    mask = sample_layer_mask(40000, 4, 0.4, torch.device("cpu"))
+    counted = {tuple(row): n / 40000 for row, n in Counter(map(tuple, mask.int().tolist())).items()}
+    prefixes = [(0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0)]
+    misses = [(0, 1, 1, 1), (1, 0, 1, 1), (1, 1, 0, 1)]
+    expected = dict.fromkeys(prefixes + misses, 0.05) | {(1, 1, 1, 1): 0.6, (1, 1, 1, 0): 0.1}
+    assert counted.keys() == expected.keys()
+    for row, share in expected.items():
+        assert abs(counted[row] - share) < 0.01, row
+
+
+def test_without_dropout_every_layer_is_kept_and_without_layers_there_is_nothing_to_keep():
+    assert (sample_layer_mask(50, 4, 0.0, torch.device("cpu")) == 1).all()
+    assert sample_layer_mask(50, 0, 0.5, torch.device("cpu")).shape == (50, 0)
 
 
 def test_fusion_is_the_sum_of_features_and_nulls():

@@ -7,6 +7,8 @@ import pytest
 import torch
 from lerobot_policy_hierarchical_diffusion.modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
 
+from lerobot_ext.nn.depth import with_masks
+
 
 def depth_stats(config, mean: float = 2.0, std: float = 0.5):
     return {
@@ -41,7 +43,7 @@ def test_what_was_not_measured_does_not_matter(make_policy, make_batch):
     depth = torch.zeros(1, 1, 1, 4, 4)
     depth[..., 0, 0] = (0 - 2.0) / 0.5
     depth[..., 1, 1] = 0.75
-    (masked,) = vision._with_masks([depth])
+    (masked,) = with_masks([depth], vision.nothing)
     assert masked.shape == (1, 1, 2, 4, 4)
     assert masked[0, 0, 1].sum() == 15
     assert masked[0, 0, :, 0, 0].tolist() == [0, 0]
@@ -50,7 +52,7 @@ def test_what_was_not_measured_does_not_matter(make_policy, make_batch):
 
 def test_without_statistics_every_pixel_counts(make_policy):
     vision = make_policy(cameras=0, depths=1).network.vision
-    (masked,) = vision._with_masks([torch.zeros(1, 1, 1, 2, 2)])
+    (masked,) = with_masks([torch.zeros(1, 1, 1, 2, 2)], vision.nothing)
     assert masked[0, 0, 1].sum() == 4
 
 

@@ -4,7 +4,7 @@
     fused = Σ_l  m_l · W_l LayerNorm(h_l)  +  (1 - m_l) · ∅_l
 
 Masks are nested in training (safety ⊂ + dynamics ⊂ + manipulation ⊂ + planning), after "Matryoshka" style
-prefix dropout. Legend: `B` batch, `L` layers, `D` width.
+prefix dropout, or miss one layer. Legend: `B` batch, `L` layers, `D` width.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ import torch
 from torch import Tensor, nn
 
 
-def sample_nested_mask(batch: int, layers: int, dropout: float, device: torch.device) -> Tensor:
+def sample_layer_mask(batch: int, layers: int, dropout: float, device: torch.device) -> Tensor:
     """Draw which layers each training sample keeps.
 
     Args:
         batch (`int`): Number of samples.
         layers (`int`): Number of layers L.
-        dropout (`float`): Chance that a sample keeps only a proper prefix; its length is uniform in [0, L).
+        dropout (`float`): Chance that a sample misses layers: half the time it keeps only a proper prefix,
+            whose length is uniform in [0, L), half the time it misses one layer, uniformly.
         device (`torch.device`): Device of the mask.
 
     Returns:
-        `Tensor`: (B, L) float, each row some ones followed by zeros.
+        `Tensor`: (B, L) float, each row ones but for a tail, or one place, of zeros.
     """
-    shortened = torch.rand(batch, device=device) < dropout
-    prefix = torch.randint(layers, (batch,), device=device)
-    length = torch.where(shortened, prefix, layers)
-    return (torch.arange(layers, device=device) < length[:, None]).float()
+    if layers == 0:
+        return torch.ones(batch, 0, device=device)
+    lot = torch.rand(batch, 1, device=device)
+    which = torch.randint(layers, (batch, 1), device=device)
+    number = torch.arange(layers, device=device)
+    misses_one = (lot < dropout / 2) & (number == which)
+    shortened = (lot >= dropout / 2) & (lot < dropout) & (number >= which)
+    return (~(misses_one | shortened)).float()
 
 
 def sample_taking_part(batch: int, part: Tensor) -> Tensor:

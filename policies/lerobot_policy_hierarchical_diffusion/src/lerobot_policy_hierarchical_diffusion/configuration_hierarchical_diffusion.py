@@ -46,15 +46,30 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
     Args:
         n_obs_steps (`int`, *optional*, defaults to `1`): Newest frames the observation encoder and the
             manipulation layer see.
-        history_steps (`int`, *optional*, defaults to `4`): Newest consecutive states the safety and dynamics
-            layers see, at least 2 (a velocity needs two).
+        layers (`tuple[str, ...]`, *optional*): Which of the layers `safety`, `dynamics`, `manipulation`,
+            `planning` the policy has; all of them. What a layer looks at reaches the denoiser through that
+            layer alone; what no layer looks at, through the observation encoder. Without any layer it is a
+            flat diffusion policy.
+        observation_encoder (`str`, *optional*, defaults to `"mlp"`): `"mlp"`, or `"stock"`: LeRobot's
+            diffusion policy's own, which sees state, cameras and environment of `n_obs_steps` frames whatever
+            the layers see. With it, `denoiser="unet"` and no layers, the policy's loss is LeRobot's.
+        history_steps (`int`, *optional*, defaults to `4`): Newest consecutive states the safety layer sees,
+            at least 2 (a velocity needs two).
+        dynamics_history (`int`, *optional*, defaults to `12`): Newest consecutive states the dynamics layer
+            sees, at least 2.
         future_steps (`int`, *optional*, defaults to `4`): Consecutive future states the safety and dynamics
             layers learn to foresee.
-        planning_history (`int`, *optional*, defaults to `4`): States in the planning layer's memory, the
+        planning_history (`int`, *optional*, defaults to `8`): States in the planning layer's memory, the
             current one included.
-        planning_stride (`int`, *optional*, defaults to `4`): Frames between two states of that memory.
-        subgoal_steps (`int`, *optional*, defaults to `16`): How far ahead the subgoal lies; near the end of
-            an episode it is the episode's last state.
+        planning_stride (`int`, *optional*, defaults to `8`): Frames between two states of that memory.
+        planning_interval (`int`, *optional*, defaults to `1`): Chunks for which one run of the planning layer
+            serves.
+        subgoal_steps (`int`, *optional*, defaults to `16`): How far ahead the subgoal may lie: it is the next
+            frame in which the motion comes to rest, or this many frames ahead, or the episode's last frame,
+            whichever comes first.
+        contact_key (`str`, *optional*, defaults to `"observation.contact"`): Feature that tells contacts (of
+            feet, of a gripper) by numbers near 0 and 1. If the dataset has it, the dynamics layer learns to
+            foresee them; it is needed in training only.
         normalization_mapping (`dict[str, NormalizationMode]`, *optional*): Normalisation for each kind of
             feature; actions must end up near [-1, 1].
         image_size (`tuple[int, int]`, *optional*, defaults to `(96, 96)`): Height and width to which every
@@ -85,9 +100,12 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         denoiser_depth (`int`, *optional*, defaults to `3`): Residual blocks of the `"mlp"` denoiser.
         unet_dims (`tuple[int, ...]`, *optional*, defaults to `(64, 128, 256)`): Channels of the `"unet"`
             denoiser.
-        layer_dropout (`float`, *optional*, defaults to `0.15`): Chance that a training sample keeps only a
-            prefix of the layers (none, safety, safety + dynamics, ...), so that every subset is in
-            distribution at inference.
+        layer_dropout (`float`, *optional*, defaults to `0.15`): Chance that a training sample misses layers:
+            half the time it keeps only a prefix (none, safety, safety + dynamics, ...), which is what a
+            latency budget leaves, half the time it misses one of them, which is what `set_layer_enabled`
+            does.
+        command_dropout (`float`, *optional*, defaults to `0.5`): Chance that a training sample's last action
+            is hidden: a cloned policy that always sees it learns to repeat it.
         task_dropout (`float`, *optional*, defaults to `0.1`): Chance that a training sample's task text is
             hidden.
         layer_weights (`dict[str, float]`, *optional*): Weight of each layer's own loss; the diffusion loss
@@ -135,13 +153,20 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
             follows.
     """
 
+    # Layers.
+    layers: tuple[str, ...] = LAYER_NAMES
+    observation_encoder: str = "mlp"
+
     # Inputs.
     n_obs_steps: int = 1
     history_steps: int = 4
+    dynamics_history: int = 12
     future_steps: int = 4
-    planning_history: int = 4
-    planning_stride: int = 4
+    planning_history: int = 8
+    planning_stride: int = 8
+    planning_interval: int = 1
     subgoal_steps: int = 16
+    contact_key: str = "observation.contact"
     normalization_mapping: dict[str, NormalizationMode] = field(default_factory=_default_normalization)
     image_size: tuple[int, int] = (96, 96)
     vision_backbone: str = "small"
@@ -169,6 +194,7 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
 
     # Losses.
     layer_dropout: float = 0.15
+    command_dropout: float = 0.5
     task_dropout: float = 0.1
     layer_weights: dict[str, float] = field(default_factory=_default_layer_weights)
     task_weights: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -200,10 +226,17 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         super().__post_init__()
         self._require_at_least(1, "n_obs_steps", "future_steps", "planning_history", "planning_stride")
         self._require_at_least(1, "subgoal_steps", "horizon", "n_action_steps", "num_train_timesteps")
+        self._require_at_least(1, "planning_interval")
         self._require_at_least(1, "manipulation_depth", "planning_depth", "attention_heads", "denoiser_depth")
-        self._require_at_least(2, "history_steps", "task_buckets")
+        self._require_at_least(2, "history_steps", "dynamics_history", "task_buckets")
         self._require_at_least(8, "safety_dim", "dynamics_dim", "condition_dim", "denoiser_dim")
         self._require_share("layer_dropout", "task_dropout", "velocity_quantile", "emergency_alpha")
+        if not 0.0 <= self.command_dropout <= 1.0:
+            raise ValueError(
+                f"`command_dropout` ({self.command_dropout}) must lie in [0, 1]; 1 always hides it."
+            )
+        self._require_choice("observation_encoder", ("mlp", "stock"))
+        self._check_layers()
         self._require_choice("vision_backbone", ("small", "resnet18"))
         self._require_choice("denoiser", ("mlp", "unet"))
         self._require_choice("prediction_type", ("sample", "epsilon"))
@@ -212,7 +245,7 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         self._check_weights("layer_weights", self.layer_weights)
         for task, weights in self.task_weights.items():
             self._check_weights(f"task_weights[{task!r}]", weights)
-        Curriculum(self.curriculum, LAYER_NAMES)  # refuses stages that cannot be
+        Curriculum(self.curriculum, self.layers)  # refuses stages that cannot be
 
     @property
     def observation_delta_indices(self) -> list[int]:
@@ -228,8 +261,13 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
 
     @property
     def action_delta_indices(self) -> list[int]:
-        """The chunk: from the current frame `horizon` frames on."""
-        return list(range(self.horizon))
+        """The chunk, from the current frame `horizon` frames on; before it the last action, for safety."""
+        return list(range(-self.command_steps, self.horizon))
+
+    @property
+    def command_steps(self) -> int:
+        """Actions before the current frame that training looks at: 1, or 0 as in stock diffusion."""
+        return int("safety" in self.layers or self.observation_encoder == "mlp")
 
     @property
     def reward_delta_indices(self) -> None:
@@ -269,12 +307,22 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
                 raise ValueError(
                     f"`{name}` has shape {tuple(feature.shape)}; the policy needs a vector, (width,)."
                 )
+        if self.observation_encoder == "stock":
+            self._check_stock_features()
         for name, feature in self.image_features.items():
             if len(feature.shape) != 3 or feature.shape[0] not in (1, 3):
                 raise ValueError(
                     f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w) "
                     "and depth maps (1, h, w). Leave it out of `--policy.input_features`."
                 )
+
+    def _check_stock_features(self) -> None:
+        shapes = {name: tuple(feature.shape) for name, feature in self.image_features.items()}
+        if len(set(shapes.values())) > 1 or any(shape[0] != 3 for shape in shapes.values()):
+            raise ValueError(
+                "`observation_encoder` ('stock') reads colour images of one shape, and there are "
+                f"{shapes}; use `observation_encoder=mlp`."
+            )
 
     def _require_at_least(self, least: int, *names: str) -> None:
         for name in names:
@@ -292,6 +340,14 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         value = getattr(self, name)
         if value not in choices:
             raise ValueError(f"`{name}` ({value!r}) is unknown; choose one of {', '.join(choices)}.")
+
+    def _check_layers(self) -> None:
+        unknown = sorted(set(self.layers) - set(LAYER_NAMES))
+        if unknown or len(set(self.layers)) != len(self.layers):
+            raise ValueError(
+                f"`layers` ({list(self.layers)}) must name some of {', '.join(LAYER_NAMES)}, each once."
+            )
+        self.layers = tuple(name for name in LAYER_NAMES if name in self.layers)
 
     def _check_dimensions(self) -> None:
         for name in ("manipulation_dim", "planning_dim"):
@@ -318,6 +374,11 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
             raise ValueError(
                 f"`n_action_steps` ({self.n_action_steps}) must not exceed `horizon` "
                 f"({self.horizon}); lower it or train with a longer horizon."
+            )
+        if self.num_inference_steps == 0 and "manipulation" not in self.layers:
+            raise ValueError(
+                "`num_inference_steps` (0) executes the manipulation layer's draft, and `layers` "
+                f"({list(self.layers)}) has no such layer; take at least 1 step."
             )
         if not 0 <= self.num_inference_steps <= MAX_INFERENCE_STEPS:
             raise ValueError(

@@ -83,9 +83,8 @@ class UNetDenoiser(nn.Module):
         return predicted
 
 
-def make_denoiser(config: HierarchicalDiffusionConfig, action_dim: int) -> nn.Module:
-    """Build the denoiser that `config.denoiser` names, for a condition of twice `config.condition_dim`."""
-    condition_dim = 2 * config.condition_dim
+def make_denoiser(config: HierarchicalDiffusionConfig, action_dim: int, condition_dim: int) -> nn.Module:
+    """Build the denoiser that `config.denoiser` names, for a condition of width `condition_dim`."""
     if config.denoiser == "unet":
         return UNetDenoiser(config.horizon, action_dim, condition_dim, tuple(config.unet_dims))
     return MLPDenoiser(config.horizon, action_dim, condition_dim, config.denoiser_dim, config.denoiser_depth)

@@ -75,6 +75,8 @@ class LossWeights(nn.Module):
         Returns:
             (B,) the weighted sum.
         """
+        if not self.layers:
+            return torch.zeros_like(losses["diffusion"])
         stacked = torch.stack([losses[name] for name in self.layers], dim=1)  # (B, L)
         if self.log_variance is not None:
             stacked = stacked * (-self.log_variance).exp() + self.log_variance

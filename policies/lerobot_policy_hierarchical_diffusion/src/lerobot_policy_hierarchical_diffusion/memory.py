@@ -78,8 +78,8 @@ class EpisodeMemory:
                 self._frames.append((between, around))
         self.append(state, environment, images)
 
-    def observation(self, tasks: list[str | None]) -> Observation:
-        """The past frames of the window, as the network takes them."""
+    def observation(self, tasks: list[str | None], last_action: Tensor | None = None) -> Observation:
+        """The past frames of the window, as the network takes them, with the last action (B, A + 1)."""
         remembered = [self._frames[offset - 1] for offset in self.window.past]  # offset 0 is the last entry
         environments = [environment for _, environment in remembered if environment is not None]
         return Observation(
@@ -87,4 +87,5 @@ class EpisodeMemory:
             environment=torch.stack(environments, dim=1) if environments else None,
             images=[torch.stack(camera, dim=1) for camera in zip(*self._images, strict=True)],
             tasks=tasks,
+            last_action=last_action,
         )

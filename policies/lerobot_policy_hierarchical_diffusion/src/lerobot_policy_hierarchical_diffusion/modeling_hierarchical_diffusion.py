@@ -28,11 +28,7 @@ from torch import Tensor, nn
 
 from lerobot_ext.nn.ema import update_ema, warm_decay
 
-from .configuration_hierarchical_diffusion import (
-    LAYER_NAMES,
-    MAX_INFERENCE_STEPS,
-    HierarchicalDiffusionConfig,
-)
+from .configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS, HierarchicalDiffusionConfig
 from .curriculum import Curriculum, CurriculumStage
 from .deadline.planner import TimedPlanner
 from .deadline.table import LatencyTable
@@ -41,7 +37,8 @@ from .loss_weights import LossWeights
 from .memory import EpisodeMemory
 from .network import HierarchicalDiffusionNetwork, Observation
 from .real_time import FrameClock, committed_actions
-from .targets import episode_progress, future_velocities, tracking_errors
+from .slow_layers import SlowLayers
+from .targets import demonstrated_chunk, episode_progress, future_velocities, tracking_errors
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +88,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
         self._calls_in_step = 0
         self.loss_weights = LossWeights(
-            LAYER_NAMES, config.layer_weights, config.task_weights, learned=config.learned_loss_weights
+            config.layers, config.layer_weights, config.task_weights, learned=config.learned_loss_weights
         )
-        self._curriculum = Curriculum(config.curriculum, LAYER_NAMES)
+        self._curriculum = Curriculum(config.curriculum, config.layers)
         self._stage = -1
         # The step at which this curriculum began, and which one that was: another one begins when it comes.
         self.register_buffer("curriculum_start", torch.zeros((), dtype=torch.long))
@@ -105,7 +102,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             self.average = deepcopy(self.network).requires_grad_(False)
             self.register_load_state_dict_pre_hook(_start_missing_average)
         self._episodes = _episode_bounds(dataset_meta)
-        self._enabled = frozenset(LAYER_NAMES)
+        self._enabled = frozenset(config.layers)
+        self._slow = SlowLayers({"planning": config.planning_interval})
         self._planner = TimedPlanner(None, config.num_inference_steps)
         self._clock = FrameClock(config.fps)
         self._memory = EpisodeMemory(self.network.window, config.n_obs_steps)
@@ -184,7 +182,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             for name, mean in zip(losses, means[: len(losses)], strict=True)
         }
         if self.config.curriculum or self.config.task_weights or self.config.learned_loss_weights:
-            named = zip(LAYER_NAMES, means[len(losses) :], strict=True)
+            named = zip(self.config.layers, means[len(losses) :], strict=True)
             log |= {f"hierarchical/{name}_weight": weight for name, weight in named}
         if self.config.curriculum:
             log["hierarchical/stage"] = 1.0 + self._stage
@@ -238,21 +236,14 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
 
     def _targets(self, batch: dict[str, Any], frames: Tensor) -> Targets:
         window, limits = self.network.window, self.network.limits
-        actions = batch[ACTION]
-        padded = batch.get(f"{ACTION}_is_pad")
-        valid = (
-            torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
-            if padded is None
-            else ~padded
-        )
+        actions, valid = demonstrated_chunk(batch, self.config.horizon)
         states_padded = batch.get(f"{OBS_STATE}_is_pad")
         future = frames[:, window.future, : self.network.state_dim]
         tracking = None
         if self.network.action_dim == self.network.state_dim:
             errors = tracking_errors(actions, future, limits.target_scale, limits.target_offset)
-            tracking = (
-                errors * limits.state_varies
-            )  # a joint that never moves has no scale to measure errors in
+            # A joint that never moves has no scale to measure errors in; padding asked for nothing.
+            tracking = errors * limits.state_varies * valid[:, : errors.shape[1], None]
         progress = None
         if self._episodes is not None and "index" in batch and "episode_index" in batch:
             starts, ends = (bound.to(actions.device) for bound in self._episodes)
@@ -267,10 +258,24 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             if states_padded is None
             else ~states_padded[:, window.future],
             velocity=future_velocities(frames[:, window.history[-1], : self.network.state_dim], future),
-            subgoal=frames[:, window.subgoal],
+            ahead=frames[:, window.ahead],
+            contact=self._contact(batch),
             tracking=tracking,
             progress=progress,
         )
+
+    def _contact(self, batch: dict[str, Any]) -> Tensor | None:
+        """Which contacts the next frames have, (B, K, N) of 0 and 1; None where the data tell none."""
+        if not self.network.contacts:
+            return None
+        key = self.config.contact_key
+        if batch[key].ndim != 3:
+            raise ValueError(
+                f"`{key}` has shape {tuple(batch[key].shape)}; training needs its frames, (B, W, contacts)."
+            )
+        # Normalised or not, a contact is above the middle of its range and none is below.
+        told: Tensor = batch[key][:, self.network.window.future] > self.network.contact_middle
+        return told.float()
 
     # ---- inference
     # -------------------------------------------------------------------------------------------------
@@ -278,6 +283,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         """Forget the episode: observation memory, queued actions and the last information."""
         self._memory.clear()
+        self._slow.clear()
         self._clock.reset()
         self._actions.clear()
         self._last_action: Tensor | None = None
@@ -287,14 +293,15 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """Switch a layer on or off at inference; its learned null takes its place.
 
         Args:
-            name (`str`): One of `dynamics`, `manipulation`, `planning`; the safety layer always runs.
+            name (`str`): One of the policy's layers; the safety layer always runs.
             enabled (`bool`): Whether it runs.
 
         Raises:
             ValueError: If `name` is unknown, or is the safety layer and `enabled` is False.
         """
-        if name not in LAYER_NAMES:
-            raise ValueError(f"`name` ({name!r}) is no layer; choose one of {', '.join(LAYER_NAMES)}.")
+        if name not in self.config.layers:
+            has = ", ".join(self.config.layers) or "none"
+            raise ValueError(f"`name` ({name!r}) is no layer of this policy; it has: {has}.")
         if name == "safety" and not enabled:
             raise ValueError("the safety layer cannot be switched off; switch off another one.")
         self._enabled = self._enabled | {name} if enabled else self._enabled - {name}
@@ -314,6 +321,10 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             ValueError: If the number of robots changed without a `reset()`.
         """
         self._memory.append(*self._frame(batch))
+        if self._actions and self._network.filter.armed:
+            remembered = self._memory.observation([None] * len(batch[OBS_STATE]), _known(self._last_action))
+            if self._network.alarm(remembered).any():
+                self._actions.clear()  # the plan is over; the new one holds
         if not self._actions:
             chunk = self.predict_action_chunk(batch, noise=noise)
             actions = chunk[:, : self.config.n_action_steps].unbind(1)
@@ -369,18 +380,18 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 self.config.horizon,
             )
         observation = (
-            self._memory.observation(_tasks(batch, len(batch[OBS_STATE])))
+            self._memory.observation(_tasks(batch, len(batch[OBS_STATE])), _known(self._last_action))
             if self._memory
             else self.observation_from_batch(batch)
         )
         budget_ms = self.config.latency_budget_ms
         if budget_ms is None or num_inference_steps is not None:
             chunk, self.last_info = self._network.plan(
-                observation, noise, steps, self._enabled, last_action=self._last_action, committed=committed
+                observation, noise, steps, self._enabled, committed=committed, slow=self._slow
             )
         else:
             chunk, self.last_info = self._planner.plan(
-                self._network, observation, noise, self._enabled, budget_ms, self._last_action, committed
+                self._network, observation, noise, self._enabled, budget_ms, committed, self._slow
             )
         return chunk
 
@@ -413,6 +424,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             environment=None if environment is None else _with_time(environment, frames),
             images=images,
             tasks=_tasks(batch, len(batch[OBS_STATE])),
+            last_action=_last_action(batch, self.config.horizon),
         )
 
     def _continue_curriculum(self) -> None:
@@ -440,13 +452,28 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             model, model_file, map_location, strict
         )
         loaded._continue_curriculum()
-        table = LatencyTable.load(Path(model_file).parent, len(LAYER_NAMES))
+        table = LatencyTable.load(Path(model_file).parent, len(loaded.config.layers))
         loaded._planner = TimedPlanner(table, loaded.config.num_inference_steps)
         if loaded._dataset_stats:
             for network in (loaded.network, loaded.average):
                 if network is not None:
                     network.set_statistics(loaded._dataset_stats)
         return loaded
+
+
+def _known(action: Tensor | None) -> Tensor | None:
+    """`Observation.last_action` of an action (B, A) that was executed."""
+    return None if action is None else torch.cat([action, torch.ones_like(action[:, :1])], dim=-1)
+
+
+def _last_action(batch: dict[str, Any], horizon: int) -> Tensor | None:
+    """`Observation.last_action` of a training batch, whose chunk begins with it."""
+    actions = batch.get(ACTION)
+    if actions is None or actions.ndim != 3 or actions.shape[1] != horizon + 1:
+        return None
+    padded = batch.get(f"{ACTION}_is_pad")
+    known = torch.ones_like(actions[:, 0, :1]) if padded is None else (~padded[:, :1]).to(actions.dtype)
+    return torch.cat([actions[:, 0] * known, known], dim=-1)
 
 
 def _start_missing_average(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:

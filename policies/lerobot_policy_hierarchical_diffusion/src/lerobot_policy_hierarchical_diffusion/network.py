@@ -17,18 +17,22 @@ from torch.nn import functional as F
 
 from lerobot_ext.nn.embeddings import HashedTextEmbedding
 
-from .conditioning import LayerFusion, sample_nested_mask, sample_taking_part
-from .configuration_hierarchical_diffusion import LAYER_NAMES, HierarchicalDiffusionConfig
+from .conditioning import LayerFusion, sample_layer_mask, sample_taking_part
+from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 from .deadline.stopwatch import Stopwatch
 from .denoiser import make_denoiser
-from .layers.base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
+from .fast.conditioned import Conditioned
+from .layers.base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
 from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
 from .layers.safety import SafetyLayer
+from .observation_encoder import ObservationEncoder
 from .safety_filter import SafetyFilter, hold_action
 from .sampling import Committed, ddim_sample, make_scheduler
+from .slow_layers import SlowLayers
 from .statistics import MotionStatistics, NormalizedLimits, feature_widths
+from .stock_diffusion import StockObservationEncoder
 from .targets import masked_mean
 from .vision import Vision
 from .window import TimeWindow
@@ -46,12 +50,15 @@ class Observation:
         environment (`Tensor`, *optional*): (B, W, E).
         images (`list[Tensor]`): One (B, O, 3, height, width) a camera; depth has one channel.
         tasks (`list[str | None]`): One text a sample.
+        last_action (`Tensor`, *optional*): (B, A + 1) the last action; the last number is 1 where it is
+            known, and everything 0 where it is not.
     """
 
     state: Tensor
     environment: Tensor | None
     images: list[Tensor]
     tasks: list[str | None]
+    last_action: Tensor | None = None
 
 
 class HierarchicalDiffusionNetwork(nn.Module):
@@ -62,15 +69,19 @@ class HierarchicalDiffusionNetwork(nn.Module):
     """
 
     stage_weights: Tensor
+    contact_middle: Tensor
 
     def __init__(self, config: HierarchicalDiffusionConfig) -> None:
         super().__init__()
         self.config = config
+        self.names = config.layers
         self.window = TimeWindow.from_config(config)
         self.state_dim, self.action_dim, self.env_dim = feature_widths(config)
         frame_dim = self.state_dim + self.env_dim
-        cameras = len(config.image_features)
-        image_dim = cameras * config.manipulation_dim
+        told = (config.input_features or {}).get(config.contact_key)
+        self.contacts = told.shape[0] if told is not None and "dynamics" in self.names else 0
+        self.register_buffer("contact_middle", torch.full((self.contacts,), 0.5))
+        is_stock = config.observation_encoder == "stock"
 
         self.motion = MotionStatistics(self.state_dim, config.velocity_quantile)
         self.limits = NormalizedLimits(config)
@@ -81,55 +92,63 @@ class HierarchicalDiffusionNetwork(nn.Module):
             margin=config.filter_margin,
             alpha=config.emergency_alpha,
         )
-        self.vision = Vision(config) if cameras else None
-        self.task = HashedTextEmbedding(config.planning_dim, config.task_buckets)
-        self.observation = nn.Sequential(
-            nn.Linear(config.n_obs_steps * (frame_dim + image_dim), 2 * config.condition_dim),
-            nn.GELU(),
-            nn.Linear(2 * config.condition_dim, config.condition_dim),
+        seen = bool(config.image_features) and ("manipulation" in self.names or not is_stock)
+        self.vision = Vision(config) if seen else None
+        reads = "planning" in self.names or not is_stock
+        self.task = HashedTextEmbedding(config.planning_dim, config.task_buckets) if reads else None
+        self.observation: ObservationEncoder | StockObservationEncoder = (
+            StockObservationEncoder(config) if is_stock else ObservationEncoder(config)
         )
-        layers = self._make_layers(frame_dim, image_dim)
+        layers = self._make_layers(frame_dim)
         self.layers = nn.ModuleDict(layers)
-        self.fusion = LayerFusion(
-            {name: layer.feature_dim for name, layer in layers.items()}, config.condition_dim
-        )
-        self.denoiser = make_denoiser(config, self.action_dim)
+        self.fusion = None
+        if layers:
+            dims = {name: layer.feature_dim for name, layer in layers.items()}
+            self.fusion = LayerFusion(dims, config.condition_dim)
+        condition_dim = self.observation.dim + (config.condition_dim if layers else 0)
+        self.denoiser = make_denoiser(config, self.action_dim, condition_dim)
         self.scheduler = make_scheduler(
             config.num_train_timesteps, config.beta_schedule, config.prediction_type
         )
         # How far each layer takes part (`Curriculum.weights_at`); a layer at 0 has learned nothing yet.
-        self.register_buffer("stage_weights", torch.ones(len(LAYER_NAMES)))
+        self.register_buffer("stage_weights", torch.ones(len(self.names)))
 
-    def _make_layers(self, frame_dim: int, image_dim: int) -> dict[str, HierarchyLayer]:
+    def _make_layers(self, frame_dim: int) -> dict[str, HierarchyLayer]:
         cfg = self.config
         attention = {"heads": cfg.attention_heads, "dropout": cfg.dropout}
-        return {
-            "safety": SafetyLayer(self.state_dim, self.action_dim, cfg.safety_dim),
-            "dynamics": DynamicsLayer(self.state_dim, cfg.future_steps, cfg.dynamics_dim),
-            "manipulation": ManipulationLayer(
+        make: dict[str, Callable[[], HierarchyLayer]] = {
+            "safety": lambda: SafetyLayer(self.state_dim, self.action_dim, cfg.safety_dim),
+            "dynamics": lambda: DynamicsLayer(
+                self.state_dim, cfg.future_steps, cfg.dynamics_dim, self.contacts
+            ),
+            "manipulation": lambda: ManipulationLayer(
                 cfg.n_obs_steps,
                 frame_dim,
+                len(cfg.image_features) * cfg.manipulation_dim,
                 cfg.horizon,
                 self.action_dim,
                 cfg.manipulation_dim,
                 cfg.manipulation_depth,
                 **attention,  # type: ignore[arg-type]
             ),
-            "planning": PlanningLayer(
+            "planning": lambda: PlanningLayer(
                 cfg.planning_history,
                 frame_dim,
-                image_dim,
+                cfg.manipulation_dim if "manipulation" in self.names else 0,
                 cfg.planning_dim,
                 cfg.planning_depth,
                 **attention,  # type: ignore[arg-type]
             ),
         }
+        return {name: make[name]() for name in self.names}
 
     def set_statistics(self, stats: dict[str, dict[str, Any]]) -> None:
         """Take LeRobot's statistics of a dataset: ranges, constant features, what blind depth looks like."""
         self.limits.set_from(stats)
         if self.vision is not None:
             self.vision.set_from(stats)
+        if self.contacts:
+            self.contact_middle.copy_(self.limits.middle_of(stats, self.config.contact_key))
 
     # ---- inputs
     # ----------------------------------------------------------------------------------------------------
@@ -143,6 +162,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
 
     def layer_inputs(self, observation: Observation, frames: Tensor) -> LayerInputs:
         """Encode cameras and task once, and cut the window into what the layers look at."""
+        if self.task is None:
+            return self.encoded(observation, frames, frames.new_zeros(len(frames), self.config.planning_dim))
         hide = None
         if self.training and self.config.task_dropout:
             hide = (torch.rand(len(frames)) < self.config.task_dropout).tolist()
@@ -152,14 +173,37 @@ class HierarchicalDiffusionNetwork(nn.Module):
         """The same with a task (B, D) that is embedded already."""
         encoded = self.vision(observation.images) if self.vision is not None else None
         window = self.window
+        stock = None
+        if isinstance(self.observation, StockObservationEncoder):
+            environment = observation.environment
+            newest = None if environment is None else environment[:, window.observation]
+            stock = self.observation(observation.state[:, window.observation], newest, observation.images)
         return LayerInputs(
             observation=frames[:, window.observation],
             history=frames[:, window.history, : self.state_dim],
+            motion=frames[:, window.motion, : self.state_dim],
+            command=self.command(observation),
             memory=frames[:, window.memory],
             task=task,
             image_tokens=None if encoded is None else encoded.tokens,
             image_pooled=None if encoded is None else encoded.pooled,
+            stock=stock,
         )
+
+    def command(self, observation: Observation) -> Tensor:
+        """`LayerInputs.command` (B, A + 1); in training it is hidden from a share of the samples."""
+        position = self.position(observation)
+        if observation.last_action is None:
+            return position.new_zeros(len(position), self.action_dim + 1)
+        action, known = observation.last_action[:, :-1], observation.last_action[:, -1:]
+        if self.filter.positions:
+            wanted = action * self.limits.target_scale + self.limits.target_offset
+            distance = (wanted - position) * self.limits.state_varies / self.motion.velocity_scale()
+            action = distance.clamp(-COMMAND_CLIP, COMMAND_CLIP)
+        if self.training and self.config.command_dropout:
+            shown = torch.rand(len(known), 1, device=known.device) >= self.config.command_dropout
+            known = known * shown
+        return torch.cat([action * known, known], dim=-1)
 
     # ---- layers and condition
     # --------------------------------------------------------------------------------------
@@ -167,54 +211,101 @@ class HierarchicalDiffusionNetwork(nn.Module):
     def run_layers(
         self,
         inputs: LayerInputs,
+        mask: Tensor,
         targets: Targets | None = None,
-        enabled: frozenset[str] = frozenset(LAYER_NAMES),
+        enabled: frozenset[str] | None = None,
         watch: Stopwatch | None = None,
+        slow: SlowLayers | None = None,
     ) -> dict[str, LayerOutput]:
-        """Run the enabled layers in priority order; later layers see the outputs of earlier ones."""
-        if targets is not None and self.training:
-            self.motion.observe(targets.velocity, targets.tracking, targets.future_valid)
-        context = LayerContext(motion=self.motion, limits=self.limits, targets=targets)
-        for name in LAYER_NAMES:
-            if name in enabled:
-                context.outputs[name] = self.layers[name](inputs, context)
-                if watch is not None:
-                    watch.lap(name)
+        """Run layers in priority order; later layers see the outputs of earlier ones.
+
+        Args:
+            inputs (`LayerInputs`): What they look at.
+            mask (`Tensor`): (B, L) where each layer's features may be used.
+            targets (`Targets`, *optional*): With them, losses are computed.
+            enabled (`frozenset[str]`, *optional*): The layers that run; all of them.
+            watch (`Stopwatch`, *optional*): Takes a lap for each.
+            slow (`SlowLayers`, *optional*): Outputs of earlier plans that still serve.
+        """
+        kept = {name: mask[:, number, None] for number, name in enumerate(self.names)}
+        context = LayerContext(motion=self.motion, limits=self.limits, targets=targets, kept=kept)
+        for name in self.names:
+            if enabled is not None and name not in enabled:
+                continue
+            output = slow.recall(name, len(mask)) if slow is not None else None
+            if output is None:
+                output = self.layers[name](inputs, context)
+                if slow is not None:
+                    slow.keep(name, output)
+            context.outputs[name] = output
+            if watch is not None:
+                watch.lap(name)
         return context.outputs
 
     def condition(self, inputs: LayerInputs, outputs: dict[str, LayerOutput], mask: Tensor) -> Tensor:
-        """The denoiser's condition (B, 2 C): encoded observation, then the layers fused by `mask`."""
-        parts = [inputs.observation.flatten(1)]
-        if inputs.image_pooled is not None:
-            parts.append(inputs.image_pooled.flatten(1))
-        encoded = self.observation(torch.cat(parts, dim=-1))
+        """The denoiser's condition (B, C): encoded observation, then the layers fused by `mask`."""
+        encoded = inputs.stock
+        if encoded is None:
+            encoded = self.observation(inputs, self.motion.velocity_scale())
+        if self.fusion is None:
+            return encoded
         fused = self.fusion({name: output.features for name, output in outputs.items()}, mask)
         return torch.cat([encoded, fused], dim=-1)
 
     # ---- training
     # --------------------------------------------------------------------------------------------------
 
-    def losses(self, observation: Observation, frames: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Every loss of a batch, (B,) each: `diffusion` and one for each layer, unweighted."""
+    def losses(
+        self,
+        observation: Observation,
+        frames: Tensor,
+        targets: Targets,
+        kept: frozenset[str] | None = None,
+    ) -> dict[str, Tensor]:
+        """Every loss of a batch, unweighted.
+
+        Args:
+            observation (`Observation`): All frames of the window.
+            frames (`Tensor`): (B, W, S + E) from `frames`.
+            targets (`Targets`): What is to be foreseen.
+            kept (`frozenset[str]`, *optional*): Layers whose features are used, for every sample; by default
+                drawn by lot in training, and all that have been trained otherwise.
+
+        Returns:
+            `dict[str, Tensor]`: (B,) each: `diffusion` and one for each layer.
+        """
         if self.training:
+            self.motion.observe(
+                targets.velocity, targets.tracking, targets.future_valid, targets.actions_valid
+            )
             position = self.position(observation)
             hold = hold_action(position, self.limits) if self.filter.positions else None
             self.filter.observe(targets.actions, targets.actions_valid, hold)
         inputs = self.layer_inputs(observation, frames)
-        outputs = self.run_layers(inputs, targets)
-        if not self.training:
+        mask = self._mask(len(frames), frames.device, kept)
+        outputs = self.run_layers(inputs, mask, targets)
+        if not self.training and "safety" in outputs:
             self.filter.observe_held_out(outputs["safety"].info["score"])
-        dropout = self.config.layer_dropout if self.training else 0.0
-        mask = sample_nested_mask(len(frames), len(LAYER_NAMES), dropout, frames.device)
-        if self.training and self.config.curriculum:
-            mask = mask * sample_taking_part(len(frames), self.stage_weights)
-        else:
-            mask = mask * (self.stage_weights > 0)
         losses = {"diffusion": self.diffusion_loss(self.condition(inputs, outputs, mask), targets)}
         for name, output in outputs.items():
             assert output.loss is not None
             losses[name] = output.loss
         return losses
+
+    def _mask(self, batch: int, device: torch.device, kept: frozenset[str] | None) -> Tensor:
+        """Which layers' features each sample uses, (B, L)."""
+        if kept is not None:
+            return self.fixed_mask(batch, device, kept)
+        dropout = self.config.layer_dropout if self.training else 0.0
+        mask = sample_layer_mask(batch, len(self.names), dropout, device)
+        if self.training and self.config.curriculum:
+            return mask * sample_taking_part(batch, self.stage_weights)
+        return mask * (self.stage_weights > 0)
+
+    def fixed_mask(self, batch: int, device: torch.device, kept: frozenset[str]) -> Tensor:
+        """The mask (B, L) that uses the same layers for every sample."""
+        row = torch.tensor([[float(name in kept) for name in self.names]], device=device)
+        return row.expand(batch, -1)
 
     def diffusion_loss(self, condition: Tensor, targets: Targets) -> Tensor:
         """Squared error at random noise levels over the valid actions of each sample, (B,)."""
@@ -237,8 +328,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
         steps: int,
         enabled: frozenset[str],
         steps_in_time: Callable[[float, int], int] | None = None,
-        last_action: Tensor | None = None,
         committed: Committed | None = None,
+        slow: SlowLayers | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -251,8 +342,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
             steps_in_time (`Callable`, *optional*): Asked before the denoising, with the ms gone and the
                 fewest steps possible, how many steps it is to be; without it, `steps`. With it times are
                 exact on an accelerator too.
-            last_action (`Tensor`, *optional*): (B, A) executed before this plan.
             committed (`Committed`, *optional*): Actions of the plan before that this one goes on from.
+            slow (`SlowLayers`, *optional*): Outputs of earlier plans that still serve.
 
         Returns:
             `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
@@ -263,20 +354,20 @@ class HierarchicalDiffusionNetwork(nn.Module):
         heard = enabled & self.trained_layers()
         inputs = self.layer_inputs(observation, self.frames(observation))
         watch.lap("encode")
-        outputs = self.run_layers(inputs, enabled=heard | {"safety"}, watch=watch)
-
         batch = len(inputs.history)
-        mask = torch.tensor([[float(name in heard) for name in LAYER_NAMES]], device=device).expand(batch, -1)
+        mask = self.fixed_mask(batch, device, heard)
+        outputs = self.run_layers(inputs, mask, enabled=heard | {"safety"}, watch=watch, slow=slow)
         condition = self.condition(inputs, outputs, mask)
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         if noise is None:
             noise = torch.randn(batch, self.config.horizon, self.action_dim, device=device)
+        denoise = Conditioned(self.denoiser, condition)
         watch.lap("condition")
         if steps_in_time is not None:
             steps = steps_in_time(watch.elapsed_ms(), 0 if draft is not None else 1)
         sampled = ddim_sample(
             self.scheduler,
-            lambda noisy, timestep: self.denoiser(noisy, timestep, condition),
+            denoise,
             noise,
             steps=steps,
             draft=draft,
@@ -284,12 +375,14 @@ class HierarchicalDiffusionNetwork(nn.Module):
             committed=committed,
         )
         watch.lap("denoise")
-        score = outputs["safety"].info["score"]
-        chunk, emergency = self.filter(sampled, score, self.limits, self.position(observation), last_action)
+        score = outputs["safety"].info["score"] if "safety" in outputs else sampled.new_zeros(batch)
+        last = observation.last_action
+        before = None if last is None or not bool(last[:, -1].all()) else last[:, :-1]
+        chunk, emergency = self.filter(sampled, score, self.limits, self.position(observation), before)
         watch.lap("filter")
         return chunk, {
             "layers": {name: output.info for name, output in outputs.items()},
-            "active_layers": [name for name in LAYER_NAMES if name in outputs],
+            "active_layers": list(outputs),
             "emergency": emergency,
             "emergency_score": score,
             "anomaly": outputs["dynamics"].info["anomaly"] if "dynamics" in outputs else None,
@@ -299,11 +392,30 @@ class HierarchicalDiffusionNetwork(nn.Module):
             "ms": watch.ms | {"total": watch.elapsed_ms()},
         }
 
+    @torch.no_grad()
+    def alarm(self, observation: Observation) -> Tensor:
+        """Which robots (B,) are in an emergency, as far as the safety layer can tell; a fraction of a plan.
+
+        It needs neither cameras nor other layers, so that it can be asked at every frame.
+        """
+        frames = self.frames(observation)
+        inputs = LayerInputs(
+            observation=frames[:, self.window.observation],
+            history=frames[:, self.window.history, : self.state_dim],
+            motion=frames[:, self.window.motion, : self.state_dim],
+            command=self.command(observation),
+            memory=frames[:, self.window.memory],
+            task=frames.new_zeros(len(frames), self.config.planning_dim),
+        )
+        output = self.layers["safety"](inputs, LayerContext(motion=self.motion, limits=self.limits))
+        alarmed: Tensor = output.info["score"] > self.filter.threshold
+        return alarmed
+
     def position(self, observation: Observation) -> Tensor:
         """The newest state (B, S)."""
         return observation.state[:, self.window.observation[-1]]
 
     def trained_layers(self) -> frozenset[str]:
         """Layers that a curriculum has let take part; all of them without one."""
-        parts = zip(LAYER_NAMES, self.stage_weights.tolist(), strict=True)
+        parts = zip(self.names, self.stage_weights.tolist(), strict=True)
         return frozenset(name for name, part in parts if part > 0)

@@ -15,6 +15,8 @@ from lerobot.policies.rtc.configuration_rtc import RTCConfig
 from lerobot.policies.rtc.modeling_rtc import RTCProcessor
 from torch import Tensor
 
+from lerobot_ext.nn.left_over import left_over_actions
+
 from .sampling import Committed
 
 
@@ -57,18 +59,14 @@ def committed_actions(
     Returns:
         `Committed`; None where nothing is left.
     """
-    if left_over is None or left_over.numel() == 0:
+    actions = left_over_actions(left_over, horizon)
+    if actions is None:
         return None
-    actions = left_over[None] if left_over.ndim == 2 else left_over
-    actions = actions[:, :horizon]
-    filled = actions.abs().sum((0, 2)) > 0
-    count = int(filled.nonzero().max()) + 1 if filled.any() else 0
-    if count == 0:
-        return None
+    count = actions.shape[1]
     config = config or RTCConfig()
     delay = min(delay, count)
     end = min(max(config.execution_horizon, delay), count)
     weights = RTCProcessor(config).get_prefix_weights(delay, end, horizon)
     whole = torch.zeros(len(actions), horizon, actions.shape[-1], device=actions.device, dtype=actions.dtype)
-    whole[:, :count] = actions[:, :count]
+    whole[:, :count] = actions
     return Committed(whole, weights.to(whole))

@@ -56,6 +56,11 @@ class SafetyFilter(nn.Module):
         self.register_buffer("threshold", torch.tensor(torch.inf))
         self._held_out: list[float] = []
 
+    @property
+    def armed(self) -> bool:
+        """Whether there is a threshold, so that a score can be an emergency."""
+        return bool(self.threshold.isfinite())
+
     def observe(self, actions: Tensor, valid: Tensor, hold: Tensor | None) -> None:
         """Take in a batch of demonstrated chunks.
 

@@ -17,6 +17,8 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor
 
+from .fast.conditioned import Conditioned
+
 CLIP_RANGE = 1.5
 """Predicted actions are clipped to this multiple of the normalised range; a little room beyond [-1, 1] keeps
 extremes reachable."""
@@ -95,16 +97,36 @@ class Chain:
     Args:
         scheduler (`DDIMScheduler`): Set up for these steps, and not to be set up for others.
         timesteps (`tuple[int, ...]`): Descending.
+        signals (`tuple[float, ...]`): Share of the clean chunk in the sample before each step and after the
+            last one: the root of the scheduler's cumulated alpha.
+        noises (`tuple[float, ...]`): The same of the noise.
     """
 
     scheduler: DDIMScheduler
     timesteps: tuple[int, ...]
+    signals: tuple[float, ...]
+    noises: tuple[float, ...]
+
+    def step(self, number: int, predicted: Tensor, sample: Tensor) -> Tensor:
+        """The sample after step `number`: the scheduler's `step` with eta 0, in few operations."""
+        signal, noise = self.signals[number], self.noises[number]
+        if self.scheduler.config.prediction_type == "sample":
+            clean, noisy = predicted, torch.sub(sample, predicted, alpha=signal) / noise
+        else:
+            clean, noisy = torch.sub(sample, predicted, alpha=noise) / signal, predicted
+        clean = clean.clamp(-CLIP_RANGE, CLIP_RANGE)
+        return clean * self.signals[number + 1] + noisy * self.noises[number + 1]
 
 
 def make_chain(scheduler: DDIMScheduler, steps: int, start: float) -> Chain:
     """Prepare `steps` DDIM steps over the lowest `start` share of the noise levels."""
     own = copy(scheduler)  # its step size is state; two samplers must not share it
-    return Chain(own, tuple(refinement_timesteps(own, steps, start).tolist()))
+    timesteps = tuple(refinement_timesteps(own, steps, start).tolist())
+    stride = own.config.num_train_timesteps // own.num_inference_steps
+    ends = timesteps[-1] - stride
+    alphas = [float(own.alphas_cumprod[timestep]) for timestep in timesteps]
+    alphas.append(float(own.alphas_cumprod[ends] if ends >= 0 else own.final_alpha_cumprod))
+    return Chain(own, timesteps, tuple(a**0.5 for a in alphas), tuple((1 - a) ** 0.5 for a in alphas))
 
 
 @torch.no_grad()
@@ -124,7 +146,7 @@ def ddim_sample(
     Args:
         scheduler (`DDIMScheduler`): Template; not changed.
         denoise (`Callable[[Tensor, Tensor], Tensor]`): Maps noisy chunk (B, H, A) and timestep (B,) to the
-            prediction.
+            prediction; a `Conditioned` computes once for all steps what does not change between them.
         noise (`Tensor`): (B, H, A) standard normal noise.
         steps (`int`): DDIM steps; 0 returns the draft.
         draft (`Tensor`, *optional*): (B, H, A) chunk to refine; without one, sampling starts from pure noise.
@@ -152,11 +174,14 @@ def ddim_sample(
     else:
         first = torch.full((1,), chain.timesteps[0], device=noise.device, dtype=torch.long)
         sample = chain.scheduler.add_noise(draft, noise, first)
-    for timestep in chain.timesteps:
-        predicted = denoise(
-            sample, torch.full((len(sample),), timestep, device=sample.device, dtype=torch.long)
-        )
+    predict = denoise.over(chain.timesteps) if isinstance(denoise, Conditioned) else None
+    for number, timestep in enumerate(chain.timesteps):
+        if predict is not None:
+            predicted = predict(sample, number)
+        else:
+            every = torch.full((len(sample),), timestep, device=sample.device, dtype=torch.long)
+            predicted = denoise(sample, every)
         if committed is not None:
             predicted = _with_committed(chain.scheduler, predicted, timestep, sample, committed)
-        sample = chain.scheduler.step(predicted, timestep, sample).prev_sample
+        sample = chain.step(number, predicted, sample)
     return sample

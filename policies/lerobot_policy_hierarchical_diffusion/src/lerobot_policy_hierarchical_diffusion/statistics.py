@@ -80,11 +80,23 @@ class MotionStatistics(nn.Module):
         self.register_buffer("count", torch.zeros(()))
 
     @torch.no_grad()
-    def observe(self, velocity: Tensor, tracking: Tensor | None, valid: Tensor) -> None:
-        """Take in a batch: `velocity` (B, K, S), `tracking` (B, T <= K, S), `valid` (B, K)."""
+    def observe(
+        self, velocity: Tensor, tracking: Tensor | None, valid: Tensor, commanded: Tensor | None = None
+    ) -> None:
+        """Take in a batch.
+
+        Args:
+            velocity (`Tensor`): (B, K, S).
+            tracking (`Tensor`, *optional*): (B, T <= K, S).
+            valid (`Tensor`): (B, K) bool, frames that are no padding.
+            commanded (`Tensor`, *optional*): (B, T or more) bool, actions that are no padding.
+        """
         self.velocity_quantile.observe(velocity.abs(), valid)
         if tracking is not None:
-            self.tracking_quantile.observe(tracking, valid[:, : tracking.shape[1]])
+            asked = valid[:, : tracking.shape[1]]
+            if commanded is not None:
+                asked = asked & commanded[:, : tracking.shape[1]]
+            self.tracking_quantile.observe(tracking, asked)
         weights = valid.float()[..., None]
         self.square_sum += (velocity.float().square() * weights).sum((0, 1))
         self.speed_sum += (velocity.float().norm(dim=-1) * weights[..., 0]).sum()
@@ -157,6 +169,13 @@ class NormalizedLimits(nn.Module):
             )
             self.target_scale.copy_(at_one - at_zero)
             self.target_offset.copy_(at_zero)
+
+    def middle_of(self, stats: dict[str, dict[str, Any]], key: str) -> Tensor:
+        """Normalised middle of a feature's range; 0.5 where its range is unknown."""
+        if not _has_range(stats, key):
+            return torch.tensor(0.5)
+        low, high = (torch.as_tensor(stats[key][end], dtype=torch.float32) for end in ("min", "max"))
+        return self._normalize(stats, key, (low + high) / 2)
 
     def _normalize(self, stats: dict[str, dict[str, Any]], key: str, value: Any) -> Tensor:
         vector = torch.as_tensor(value, dtype=torch.float32).cpu().reshape(1, -1)

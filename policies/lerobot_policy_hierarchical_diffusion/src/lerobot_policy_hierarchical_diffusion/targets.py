@@ -8,8 +8,10 @@ All states and actions are normalised. Masks are True where data is real and Fal
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 import torch
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 
@@ -24,6 +26,18 @@ class Phase(IntEnum):
     """fast, then slow"""
     TRANSIT = 3
     """fast, and stays fast"""
+
+
+def demonstrated_chunk(batch: dict[str, Any], horizon: int) -> tuple[Tensor, Tensor]:
+    """The demonstrated chunk (B, H, A) of a training batch and where it is not padding (B, H).
+
+    What a batch has before the chunk is the last action.
+    """
+    actions = batch[ACTION][:, -horizon:]
+    padded = batch.get(f"{ACTION}_is_pad")
+    if padded is None:
+        return actions, torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device)
+    return actions, ~padded[:, -horizon:]
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -107,20 +121,31 @@ def violation_labels(
     return (unsafe & valid).any(1).to(future.dtype)
 
 
-def injected_violations(history: Tensor, low: Tensor, high: Tensor, velocity_limit: Tensor) -> Tensor:
-    """Corrupt every history in one joint, so that the safety layer has positives to learn from.
+def injected_violations(
+    history: Tensor,
+    low: Tensor,
+    high: Tensor,
+    velocity_limit: Tensor,
+    command: Tensor,
+    tracking_limit: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Corrupt every sample in one joint, so that the safety layer has positives to learn from.
 
-    Half of the samples drift to a joint position outside the limits, the others jump by 1.5 to 4 times the
-    velocity limit in the last frame.
+    Of three kinds, chosen by lot: the joint drifts to a position outside the limits; it jumps by 1.5 to 4
+    times the velocity limit in the last frame; it is 1.5 to 4 times the tracking limit away from where the
+    last action asked it to be. Samples whose last action is unknown get one of the first two.
 
     Args:
         history (`Tensor`): (B, N, S) states, oldest first.
         low (`Tensor`): (S,) lower joint limits.
         high (`Tensor`): (S,) upper joint limits.
         velocity_limit (`Tensor`): (S,) largest usual |velocity|.
+        command (`Tensor`): (B, A + 1) `LayerInputs.command`.
+        tracking_limit (`Tensor`, *optional*): (S,) largest usual distance from the commanded position, in the
+            command's unit; None where actions are no positions, which leaves out the third kind.
 
     Returns:
-        `Tensor`: (B, N, S) corrupted copy.
+        `tuple[Tensor, Tensor]`: (B, N, S) and (B, A + 1), corrupted copies.
     """
     batch, steps, width = history.shape
     device, dtype = history.device, history.dtype
@@ -138,10 +163,40 @@ def injected_violations(history: Tensor, low: Tensor, high: Tensor, velocity_lim
     spike = torch.zeros_like(drift)
     spike[:, -1] = jump
 
-    drifts = torch.rand(batch, 1, device=device) < 0.5
+    kind = torch.rand(batch, 1, device=device)
+    astray = kind[:, 0] > 2 / 3 if tracking_limit is not None else torch.zeros_like(upward)
+    astray = astray & (command[:, -1] > 0)
+    moved = torch.where((kind < 1 / 3) | ((kind > 2 / 3) & (kind < 5 / 6)), drift, spike)
     corrupted = history.clone()
-    corrupted[rows, :, joint] += torch.where(drifts, drift, spike)
-    return corrupted
+    corrupted[rows, :, joint] += moved * ~astray[:, None]
+    commanded = command.clone()
+    if tracking_limit is not None:
+        distance = (1.5 + 2.5 * amount) * tracking_limit[joint] * torch.where(upward, 1.0, -1.0).to(dtype)
+        commanded[rows, joint] += distance * astray
+    return corrupted, commanded
+
+
+def next_keyframe(velocity: Tensor, typical_speed: Tensor) -> Tensor:
+    """Where the motion that is under way, or comes next, ends: the next minimum of the speed.
+
+    A keyframe is the first frame that is slow after a fast one: the hand has arrived, at a grasp, a release
+    or a turning point. Without one, the last frame ahead is taken. Keyframes as subgoals: James & Davison,
+    2022, https://arxiv.org/abs/2105.14829, who find them by the same rule.
+
+    Args:
+        velocity (`Tensor`): (B, T, S) state change into each of the frames ahead.
+        typical_speed (`Tensor`): () mean speed over the data; half of it separates slow from fast.
+
+    Returns:
+        `Tensor`: (B,) long, index among the frames ahead.
+    """
+    fast = velocity.norm(dim=-1) > 0.5 * typical_speed  # (B, T)
+    arrived = ~fast
+    arrived[:, 1:] &= fast[:, :-1]
+    arrived[:, 0] = False  # what is slow already has not arrived but rests
+    arrived[:, -1] |= ~arrived.any(1)
+    first: Tensor = arrived.int().argmax(1)
+    return first
 
 
 def motion_phase(past_speed: Tensor, future_speed: Tensor, typical_speed: Tensor) -> Tensor:

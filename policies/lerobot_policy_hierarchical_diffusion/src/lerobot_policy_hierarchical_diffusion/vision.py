@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lerobot.processor import NormalizerProcessorStep, TransitionKey
-from lerobot.processor.converters import create_transition
 from torch import Tensor, nn
 
 from lerobot_ext.nn.cameras import CameraFeatures, MultiCameraEncoder
+from lerobot_ext.nn.depth import normalised_nothing, with_masks
 
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 
@@ -58,14 +57,10 @@ class Vision(nn.Module):
     @torch.no_grad()
     def set_from(self, stats: dict[str, dict[str, Any]]) -> None:
         """Learn from LeRobot's statistics what a pixel without a measurement looks like after normalising."""
-        features = self.config.image_features
-        for number, key in enumerate([key for i, key in enumerate(features) if i in self.depth]):
-            if key in stats:
-                step = NormalizerProcessorStep(
-                    features={key: features[key]}, norm_map=self.config.normalization_mapping, stats=stats
-                )
-                transition = create_transition(observation={key: torch.zeros(1, 1, 1, 1)})
-                self.nothing[number] = step(transition)[TransitionKey.OBSERVATION][key].item()
+        cameras = list(self.config.image_features.items())
+        depth = dict(cameras[i] for i in self.depth)
+        found = normalised_nothing(depth, self.config.normalization_mapping, stats).to(self.nothing)
+        self.nothing.copy_(torch.where(found.isnan(), self.nothing, found))
 
     def forward(self, images: list[Tensor]) -> CameraFeatures:
         """Encode frames.
@@ -80,17 +75,8 @@ class Vision(nn.Module):
         if self.colour_encoder is not None:
             parts.append(self.colour_encoder([images[i] for i in self.colour]))
         if self.depth_encoder is not None:
-            parts.append(self.depth_encoder(self._with_masks([images[i] for i in self.depth])))
+            parts.append(self.depth_encoder(with_masks([images[i] for i in self.depth], self.nothing)))
         return CameraFeatures(
             tokens=torch.cat([part.tokens for part in parts], dim=1),
             pooled=torch.cat([part.pooled for part in parts], dim=2),
         )
-
-    def _with_masks(self, maps: list[Tensor]) -> list[Tensor]:
-        """(B, O, 2, H, W) each: depth, 0 where nothing was measured, and whether something was."""
-        masked = []
-        for depth, nothing in zip(maps, self.nothing, strict=True):
-            # Normalising 0 in a batch and alone may differ in the last bit.
-            measured = ~torch.isclose(depth, nothing, rtol=1e-4, atol=1e-6)
-            masked.append(torch.cat([depth * measured, measured.to(depth.dtype)], dim=2))
-        return masked

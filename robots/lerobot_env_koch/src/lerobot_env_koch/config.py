@@ -31,7 +31,8 @@ class KochEnvConfig(EnvConfig):
     """A simulated Koch v1.1 follower at a table with a cube.
 
     Args:
-        task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift`, `place` or `tour`.
+        task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift`, `place`, `tour`,
+            `choose` or `either`.
         fps (`int`, *optional*, defaults to `30`): Frames a second; the arm is modelled for 30 only.
         obs (`str`, *optional*, defaults to `"state"`): `state` is joints and environment state, `pixels` is
             joints and both cameras (what a real arm has), `state_pixels` is all three.

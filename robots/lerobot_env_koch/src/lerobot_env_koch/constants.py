@@ -22,12 +22,15 @@ GRIPPER_HOLD_RAD: Final = 0.466
 ENVIRONMENT_STATE_NAMES: Final = ("cube_x", "cube_y", "cube_z", "cube_yaw", "goal_x", "goal_y", "goal_z")
 """`observation.environment_state` of every task: metres and radians in the frame of the robot's base."""
 
-TASKS: Final = ("reach", "lift", "place", "tour")
+TASKS: Final = ("reach", "lift", "place", "tour", "choose", "either")
 TASK_DESCRIPTIONS: Final[dict[str, str]] = {
     "reach": "Move the gripper to the green goal.",
     "lift": "Lift the red cube.",
     "place": "Put the red cube into the bin.",
     "tour": "Go left, to the middle, right, back to the middle and left again.",
+    # Of `choose` each episode has its own, see `KochWorld.instruction`.
+    "choose": "Move the gripper to the named side of the green goal.",
+    "either": "Move the gripper to one side of the green goal.",
 }
 
 CAMERAS: Final = ("top", "wrist")

@@ -18,6 +18,7 @@ from lerobot_env_koch.constants import (
     TASK_DESCRIPTIONS,
 )
 from lerobot_env_koch.physics import KochWorld
+from lerobot_env_koch.sides import SIDE_TASKS
 from lerobot_env_koch.tasks import Region, check_task
 from lerobot_env_koch.units import UNIT_HIGH, UNIT_LOW, quantize, rad_to_units, units_to_rad
 
@@ -35,7 +36,9 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
     `state_pixels`.
     - `pixels`: `top` and `wrist`, (height, width, 3) uint8; with `pixels` and `state_pixels`.
 
-    An episode ends with success (`info["is_success"]`) or is cut off after `episode_length` steps.
+    An episode ends with success (`info["is_success"]`), in `choose` also at the wrong side, or is cut off
+    after `episode_length` steps. `task_description` is what a policy is told; in `choose` each episode has
+    its own.
 
     Rewards: `sparse` is 1 in the step that succeeds, else 0. `dense` adds, in every step, for reach `1 -
     tanh(10 d)` of the distance d (m) from tip to goal; for lift 0.4 of that for tip and cube plus 0.6 of the
@@ -114,6 +117,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         """Start an episode; the same seed gives the same start."""
         super().reset(seed=seed)
         self.world.reset(self.task, self.np_random)
+        self.task_description = self.world.instruction
         self._steps = 0
         return self._observe(), {"is_success": False}
 
@@ -133,8 +137,9 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._steps += 1
         success = self.world.success()
         reward = float(success) + (self._shaping() if self._dense else 0.0)
-        truncated = not success and self._steps >= self._max_episode_steps
-        return self._observe(), reward, success, truncated, {"is_success": success}
+        failed = self.world.failure()
+        truncated = not (success or failed) and self._steps >= self._max_episode_steps
+        return self._observe(), reward, success or failed, truncated, {"is_success": success}
 
     def render(self) -> NDArray[np.uint8]:
         """The `top` camera in `render_size`, for videos."""
@@ -160,7 +165,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
             return 1.0 - math.tanh(10.0 * distance_m)
 
         missing = self.world.goal_distance()
-        if self.task in ("reach", "tour"):
+        if self.task in ("reach", "tour", *SIDE_TASKS):
             return near(missing)
         at_cube = near(float(np.linalg.norm(self.world.gripper_tip() - self.world.cube_position())))
         if self.task == "lift":

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lerobot_env_koch import kinematics
 from lerobot_env_koch.constants import CUBE_SIZE_M, GRIPPER_HOLD_RAD, JOINT_NAMES
 from lerobot_env_koch.physics import KochWorld
+from lerobot_env_koch.sides import SIDE_TASKS
 from lerobot_env_koch.tasks import BIN_INNER_M, check_task
 from lerobot_env_koch.units import LOWER_RAD, UPPER_RAD, rad_to_units
 
@@ -59,10 +60,10 @@ class Expert(Protocol):
 
 
 class ScriptedExpert:
-    """Reaches, lifts, places or tours by inverse kinematics.
+    """Reaches, lifts, places, tours or takes a side by inverse kinematics.
 
     Args:
-        task (`str`): `reach`, `lift`, `place` or `tour`.
+        task (`str`): one of `TASKS`.
 
     Raises:
         ValueError: If there is no such task.
@@ -97,7 +98,7 @@ class ScriptedExpert:
             world (`KochWorld`): The world to act in.
             q (`FloatArray`): (6,) present joint angles.
         """
-        if self.task in ("reach", "tour"):
+        if self.task in ("reach", "tour", *SIDE_TASKS):
             return _joints(world.next_stop, 0.0, GRIPPER_CLOSED_RAD)
         cube = world.cube_position()
         if self.task == "place" and self._is_placed(world, cube):
@@ -237,7 +238,7 @@ def make_expert(
     """A scripted demonstrator.
 
     Args:
-        task (`str`): `reach`, `lift`, `place` or `tour`.
+        task (`str`): one of `TASKS`.
         skill (`str`, *optional*, defaults to `"expert"`): `expert`, `noisy` (succeeds at times) or `random`.
         rng (`np.random.Generator`, *optional*): Noise of the skills `noisy` and `random`; seeded with 0 if
             not given.

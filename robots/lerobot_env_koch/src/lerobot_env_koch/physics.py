@@ -21,8 +21,10 @@ from lerobot_env_koch.constants import (
     FPS,
     HOLD_STEPS,
     JOINT_NAMES,
+    TASK_DESCRIPTIONS,
 )
 from lerobot_env_koch.rendering import FrameRenderer, make_renderer
+from lerobot_env_koch.sides import Sides
 from lerobot_env_koch.tasks import (
     HOME_GRIPPER_RAD,
     HOME_NOISE_RAD,
@@ -112,9 +114,11 @@ class KochWorld:
         self._bin_mocap = int(self.model.body("bin").mocapid[0])
         self._goal_mocap = int(self.model.body("goal").mocapid[0])
         self._steps_due = 0.0
-        self._met_for_s = 0.0
+        self._met_for_s = self._missed_for_s = 0.0
+        self._missed_for_s = 0.0
         self._goal: FloatArray = np.zeros(3)
         self._tour: Tour | None = None
+        self._sides: Sides | None = None
         self.reset("lift", np.random.default_rng(0))
 
     # --- starting over --------------------------------------------------------------------------------------
@@ -123,7 +127,7 @@ class KochWorld:
         """Start an episode: arm near home with torque on, cube and goal drawn from `rng`.
 
         Args:
-            task (`str`): `reach`, `lift`, `place` or `tour`.
+            task (`str`): one of `TASKS`.
             rng (`np.random.Generator`): Source of randomness; all of the episode's randomness is drawn here.
 
         Raises:
@@ -140,8 +144,9 @@ class KochWorld:
         self.data.mocap_pos[self._goal_mocap] = scene.marker_m
         self._goal = scene.goal_m.copy()
         self._tour = Tour(self._goal) if task == "tour" else None
+        self._sides = Sides(self._goal, scene.side, task == "either") if scene.side else None
         self._steps_due = 0.0
-        self._met_for_s = 0.0
+        self._met_for_s = self._missed_for_s = 0.0
         self._held[:] = False
         self._hand_at = q.copy()
         self.set_torque(np.ones(_N_JOINTS, dtype=bool))
@@ -152,7 +157,7 @@ class KochWorld:
         """Draw cube and goal anew and leave the arm as it is: pose, speed, torque and goal positions.
 
         Args:
-            task (`str`): `reach`, `lift`, `place` or `tour`.
+            task (`str`): one of `TASKS`.
             rng (`np.random.Generator`): Source of randomness.
 
         Raises:
@@ -265,6 +270,8 @@ class KochWorld:
             if self._tour is not None:
                 self._tour.follow(self.gripper_tip(), n * h)
             self._met_for_s = self._met_for_s + n * h if self._goal_met() else 0.0
+            missed = self._sides is not None and self._sides.is_missed(self.gripper_tip())
+            self._missed_for_s = self._missed_for_s + n * h if missed else 0.0
 
     def _drag(self, joints: BoolArray, h: float) -> FloatArray:
         """One sub-step with joints in the hand; returns the (6,) speeds it moves them with."""
@@ -351,6 +358,8 @@ class KochWorld:
         """What is still missing, in m: tip to goal, way to go, lift height, or cube to bin centre."""
         if self._tour is not None:
             return self._tour.missing_m(self.gripper_tip())
+        if self._sides is not None:
+            return self._sides.missing_m(self.gripper_tip())
         if self.task == "reach":
             return float(np.linalg.norm(self.gripper_tip() - self._goal))
         if self.task == "lift":
@@ -359,12 +368,27 @@ class KochWorld:
 
     @property
     def next_stop(self) -> FloatArray:
-        """(3,) where a tour leads next, in m; the goal of any other task."""
+        """(3,) where a tour leads next or which side is meant, in m; the goal of any other task."""
+        if self._sides is not None:
+            return self._sides.wanted.copy()
         return self.goal if self._tour is None else self._tour.next_stop.copy()
+
+    @property
+    def instruction(self) -> str:
+        """What a policy is told to do in this episode."""
+        if self._sides is not None and not self._sides.either:
+            return self._sides.instruction
+        return TASK_DESCRIPTIONS[self.task]
+
+    def failure(self) -> bool:
+        """Whether the side that was not meant has been held for `HOLD_STEPS` frames."""
+        return self._missed_for_s >= (HOLD_STEPS - 0.5) / FPS
 
     def _goal_met(self) -> bool:
         if self._tour is not None:
             return self._tour.is_over
+        if self._sides is not None:
+            return self._sides.is_met(self.gripper_tip())
         return goal_met(
             self.task,
             self._goal,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_env_koch.constants import CUBE_SIZE_M, LIFT_HEIGHT_M, REACH_TOLERANCE_M, TASKS
+from lerobot_env_koch.sides import SIDE_TASKS
 
 FloatArray = NDArray[np.float64]
 
@@ -108,10 +109,12 @@ class Scene:
     Args:
         cube_m (`FloatArray`): (3,) cube centre.
         cube_yaw_rad (`float`): Cube's turn about the vertical.
-        goal_m (`FloatArray`): (3,) reach target, middle of the tour, lift height above the cube's start, or
-            bin centre.
+        goal_m (`FloatArray`): (3,) reach target, middle of the tour or between two sides, lift height above
+            the cube's start, or bin centre.
         marker_m (`FloatArray`): (3,) where the green marker is shown (below the table when a task has none).
         bin_m (`FloatArray`): (3,) where the bin stands (below the table when a task has none).
+        side (`int`, *optional*, defaults to `0`): The side of the goal that is meant, -1 left or 1 right; 0
+            where a task has no sides.
     """
 
     cube_m: FloatArray
@@ -119,6 +122,7 @@ class Scene:
     goal_m: FloatArray
     marker_m: FloatArray
     bin_m: FloatArray
+    side: int = 0
 
 
 def draw_scene(task: str, region: Region, rng: np.random.Generator) -> Scene:
@@ -140,10 +144,11 @@ def draw_scene(task: str, region: Region, rng: np.random.Generator) -> Scene:
     if check_task(task) == "lift":
         goal = np.array([x, y, cube[2] + LIFT_HEIGHT_M])
         return Scene(cube, yaw, goal, _OUT_OF_SIGHT, _OUT_OF_SIGHT)
-    if task in ("reach", "tour"):
+    if task in ("reach", "tour", *SIDE_TASKS):
         goal_x, goal_y, _ = region.draw(rng)
         goal = np.array([goal_x, goal_y, rng.uniform(*GOAL_HEIGHTS_M)])
-        return Scene(cube, yaw, goal, goal, _OUT_OF_SIGHT)
+        side = int(rng.choice([-1, 1])) if task in SIDE_TASKS else 0
+        return Scene(cube, yaw, goal, goal, _OUT_OF_SIGHT, side)
     centre = np.array([*(BIN_CENTRE_M + rng.uniform(-BIN_SPREAD_M, BIN_SPREAD_M, 2)), 0.0])
     return Scene(cube, yaw, centre, _OUT_OF_SIGHT, centre)
 

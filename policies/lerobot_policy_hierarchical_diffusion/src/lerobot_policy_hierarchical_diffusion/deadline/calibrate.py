@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..configuration_hierarchical_diffusion import LAYER_NAMES
 from ..network import HierarchicalDiffusionNetwork, Observation
-from ..targets import masked_mean
+from ..targets import demonstrated_chunk, masked_mean
 from .table import Choice, Costs, from_samples, machine_name
 
 _WARM_UP = 3
@@ -40,12 +38,12 @@ def measure_costs(
         for number in range(_WARM_UP + repeats):
             # The callback makes the laps exact on an accelerator.
             _, info = network.plan(
-                observation, None, _TIMED_STEPS, frozenset(LAYER_NAMES), lambda *_: _TIMED_STEPS
+                observation, None, _TIMED_STEPS, frozenset(network.names), lambda *_: _TIMED_STEPS
             )
             tick()
             if number >= _WARM_UP:
                 samples.append(info["ms"] | {"step": info["ms"]["denoise"] / _TIMED_STEPS})
-    return from_samples(machine_name(str(device), torch.get_num_threads()), samples, LAYER_NAMES)
+    return from_samples(machine_name(str(device), torch.get_num_threads()), samples, network.names)
 
 
 @torch.no_grad()
@@ -71,13 +69,13 @@ def measure_errors(
     generator = torch.Generator().manual_seed(seed)
     errors: dict[Choice, list[Tensor]] = {choice: [] for choice in allowed}
     for observation, batch in batches:
-        actions = batch[ACTION]
-        padded = batch.get(f"{ACTION}_is_pad")
-        valid = torch.ones(actions.shape[:2], dtype=torch.bool) if padded is None else ~padded
+        actions, valid = demonstrated_chunk(batch, network.config.horizon)
         noise = torch.randn(actions.shape, generator=generator).to(actions.device)
         for choice in allowed:
-            chunk, _ = network.plan(observation, noise, choice.steps, frozenset(LAYER_NAMES[: choice.layers]))
-            errors[choice].append(masked_mean((chunk - actions).abs(), valid.to(actions.device)).cpu())
+            chunk, _ = network.plan(
+                observation, noise, choice.steps, frozenset(network.names[: choice.layers])
+            )
+            errors[choice].append(masked_mean((chunk - actions).abs(), valid).cpu())
     result = {}
     for choice, parts in errors.items():
         every = torch.cat(parts)

@@ -11,7 +11,7 @@ from lerobot_ext.cli.look import add_json_option
 
 if TYPE_CHECKING:
     from .session import Measured
-    from .table import Choice, Costs
+    from .table import Choice
 
 BUDGETS_MS = (5.0, 10.0, 20.0, 33.0, 50.0, 100.0)
 
@@ -55,29 +55,26 @@ def _show(out: Any, found: Measured) -> None:
     """The tables, for people."""
     from lerobot_ext.cli.look import table
 
-    from ..configuration_hierarchical_diffusion import LAYER_NAMES
-
     costs = found.table.costs
     out.print(f"{costs.machine}; 95th percentile of {found.repeats} plans for one robot", markup=False)
-    named = [("encode", costs.encode_ms), *zip(LAYER_NAMES, costs.layers_ms, strict=True)]
+    named = [("encode", costs.encode_ms), *zip(found.layers, costs.layers_ms, strict=True)]
     named += [("condition", costs.condition_ms), ("one denoising step", costs.step_ms)]
     out.print(table("", ["part", "ms"], [(name, f"{ms:.2f}") for name, ms in named]))
     if found.errors:
         measured = [
-            (*_described(choice, costs), f"{error:.4f} ± {1.96 * spread:.4f}")
+            (*_described(choice, found), f"{error:.4f} ± {1.96 * spread:.4f}")
             for choice, (error, spread) in found.errors.items()
         ]
         out.print(table("", ["layers", "steps", "ms", "error of the actions"], measured))
-    rows = [(f"{budget:g}", *_described(choice, costs)) for budget, choice in found.by_budget(BUDGETS_MS)]
+    rows = [(f"{budget:g}", *_described(choice, found)) for budget, choice in found.by_budget(BUDGETS_MS)]
     out.print(table("", ["budget ms", "layers", "steps", "ms"], rows))
     if found.path is not None:
         out.print(f"stored in {found.path}; used with --policy.latency_budget_ms=…", markup=False)
 
 
-def _described(choice: Choice, costs: Costs) -> tuple[str, str, str]:
-    from ..configuration_hierarchical_diffusion import LAYER_NAMES
-
-    return ", ".join(LAYER_NAMES[: choice.layers]), str(choice.steps), f"{costs.of(choice):.2f}"
+def _described(choice: Choice, found: Measured) -> tuple[str, str, str]:
+    layers = ", ".join(found.layers[: choice.layers]) or "none"
+    return layers, str(choice.steps), f"{found.table.costs.of(choice):.2f}"
 
 
 def _as_json(found: Measured) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configuration_hierarchical_diffusion import LAYER_NAMES, MAX_INFERENCE_STEPS
+from ..configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS
 from ..network import HierarchicalDiffusionNetwork, Observation
 from ..sampling import Committed
+from ..slow_layers import SlowLayers
 from .calibrate import measure_costs
 from .chooser import Chooser
 from .table import Choice, LatencyTable, choices, machine_name
@@ -41,32 +42,30 @@ class TimedPlanner:
         noise: Tensor | None,
         enabled: frozenset[str],
         budget_ms: float,
-        last_action: Tensor | None = None,
         committed: Committed | None = None,
+        slow: SlowLayers | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Plan as `network.plan`; the information also holds `budget_ms` and `within_budget`."""
         chooser = self._chooser_for(network, observation, budget_ms)
-        choice = chooser.choose(self._allowed(enabled & network.trained_layers()))
+        choice = chooser.choose(self._allowed(network.names, enabled & network.trained_layers()))
         chunk, info = network.plan(
             observation,
             noise,
             choice.steps,
-            enabled & set(LAYER_NAMES[: choice.layers]),
+            enabled & set(network.names[: choice.layers]),
             lambda elapsed_ms, fewest: chooser.steps_in_time(choice, elapsed_ms, fewest),
-            last_action,
             committed,
+            slow,
         )
         took_ms = info["ms"]["total"]
         chooser.learn(Choice(choice.layers, info["steps"]), took_ms)
         return chunk, info | {"budget_ms": budget_ms, "within_budget": took_ms <= budget_ms}
 
-    def _allowed(self, heard: frozenset[str]) -> list[Choice]:
+    def _allowed(self, names: tuple[str, ...], heard: frozenset[str]) -> list[Choice]:
         """Prefixes of the layers, up to one that is switched on, with all numbers of steps."""
         # A prefix costs as if all its layers ran, switched off or not: a bound, and a simple one.
-        lengths = {1} | {number for number, name in enumerate(LAYER_NAMES, start=1) if name in heard}
-        nowhere = len(LAYER_NAMES) + 1
-        draft_from = LAYER_NAMES.index("manipulation") + 1 if "manipulation" in heard else nowhere
-        every = choices(len(LAYER_NAMES), self._most_steps, draft_from)
+        every = choices(names, self._most_steps, draft="manipulation" in heard)
+        lengths = {every[0].layers} | {number for number, name in enumerate(names, start=1) if name in heard}
         return [choice for choice in every if choice.layers in lengths]
 
     def _chooser_for(

@@ -17,7 +17,7 @@ from lerobot.configs.policies import PreTrainedConfig
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.cli.look import progress
 
-from ..configuration_hierarchical_diffusion import LAYER_NAMES, MAX_INFERENCE_STEPS
+from ..configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS
 from ..modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
 from ..network import Observation
 from .calibrate import measure_costs, measure_errors
@@ -36,16 +36,18 @@ class Measured:
         errors (`dict[Choice, tuple[float, float]]`): Errors with their standard errors.
         repeats (`int`): Plans that were timed.
         path (`Path`, *optional*): Where the table was stored.
+        layers (`tuple[str, ...]`): The policy's layers.
     """
 
     table: LatencyTable
     errors: dict[Choice, tuple[float, float]]
     repeats: int
     path: Path | None
+    layers: tuple[str, ...]
 
     def by_budget(self, budgets_ms: Sequence[float]) -> list[tuple[float, Choice]]:
         """What each budget would run."""
-        allowed = list(self.errors) or _all_choices(4)
+        allowed = list(self.errors) or choices(self.layers, 4)
         return [(ms, Chooser(self.table, ms).choose(allowed)) for ms in budgets_ms]
 
 
@@ -66,12 +68,12 @@ def measure(args: Namespace) -> Measured:
             batches = _batches(policy, args)
             task = bar.add_task("errors", total=args.frames)
             watched = _watched(batches, lambda n: bar.advance(task, n))
-            errors = measure_errors(network, watched, _all_choices(MAX_INFERENCE_STEPS))
-    before = LatencyTable.load(Path(args.path), len(LAYER_NAMES))
+            errors = measure_errors(network, watched, choices(network.names, MAX_INFERENCE_STEPS))
+    before = LatencyTable.load(Path(args.path), len(network.names))
     known = {choice: error for choice, (error, _) in errors.items()}
     table = LatencyTable(costs, known or (before.errors if before is not None else {}))
     path = None if args.dry_run else table.save(Path(args.path))
-    return Measured(table, errors, args.repeats, path)
+    return Measured(table, errors, args.repeats, path, network.names)
 
 
 def load_policy(path: str, device: str | None) -> HierarchicalDiffusionPolicy:
@@ -104,10 +106,6 @@ def _empty_observation(policy: HierarchicalDiffusionPolicy) -> dict[str, Any]:
     return {name: torch.zeros(1, *feature.shape, device=device) for name, feature in features} | {
         "task": ["a task of usual length"]
     }
-
-
-def _all_choices(most_steps: int) -> list[Choice]:
-    return choices(len(LAYER_NAMES), most_steps, LAYER_NAMES.index("manipulation") + 1)
 
 
 def _batches(

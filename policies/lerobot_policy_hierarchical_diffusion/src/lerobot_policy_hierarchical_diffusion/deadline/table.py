@@ -118,17 +118,23 @@ class LatencyTable:
         return cls(costs, errors)
 
 
-def choices(layers: int, most_steps: int, draft_from: int) -> list[Choice]:
-    """All ways to plan.
+def choices(layers: Sequence[str], most_steps: int, *, draft: bool = True) -> list[Choice]:
+    """All ways to plan, the ones with the fewest layers first.
 
     Args:
-        layers (`int`): Number of layers.
+        layers (`Sequence[str]`): The policy's layers in priority order; a safety layer always runs.
         most_steps (`int`): Most denoising steps.
-        draft_from (`int`): With this many layers or more there is a draft, so that 0 steps will do.
+        draft (`bool`, *optional*, defaults to `True`): Whether 0 steps will do where the manipulation layer
+            runs: its draft is then the plan.
     """
     steps = sorted({step for step in STEP_CHOICES if step <= most_steps} | {most_steps})
+    drafts_from = layers.index("manipulation") + 1 if draft and "manipulation" in layers else len(layers) + 1
+    fewest = int("safety" in layers)
     return [
-        Choice(count, step) for count in range(1, layers + 1) for step in steps if step or count >= draft_from
+        Choice(count, step)
+        for count in range(fewest, len(layers) + 1)
+        for step in steps
+        if step or count >= drafts_from
     ]
 
 

@@ -23,7 +23,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="plan.pt2 (torch.export) or plan.onnx"
     )
-    parser.add_argument("--layers", type=_whole, default=4, metavar="N", help="layers that run (4)")
+    parser.add_argument("--layers", type=_whole, metavar="N", help="layers that run (all of them)")
     parser.add_argument("--steps", type=_whole, metavar="K", help="denoising steps (the checkpoint's own)")
     parser.add_argument("--task", default="", metavar="TEXT", help="task whose embedding is written down")
     add_json_option(parser)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..configuration_hierarchical_diffusion import LAYER_NAMES
+from ..fast.conditioned import Conditioned
 from ..network import HierarchicalDiffusionNetwork, Observation
 from ..sampling import ddim_sample, make_chain
 
@@ -30,7 +30,7 @@ class PlanGraph(nn.Module):
     def __init__(self, network: HierarchicalDiffusionNetwork, layers: int, steps: int) -> None:
         super().__init__()
         self.network = network
-        self.enabled = frozenset(LAYER_NAMES[:layers])
+        self.enabled = frozenset(network.names[:layers])
         self.steps = steps
         has_draft = "manipulation" in self.enabled
         # Made before the graph is traced: how the steps lie is no part of it.
@@ -46,6 +46,7 @@ class PlanGraph(nn.Module):
         environment: Tensor | None,
         images: list[Tensor],
         task: Tensor,
+        last_action: Tensor,
         noise: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Plan.
@@ -55,6 +56,7 @@ class PlanGraph(nn.Module):
             environment (`Tensor`, *optional*): (B, W, E); None for a policy without environment state.
             images (`list[Tensor]`): (B, O, 3 or 1, H, W) normalised, one a camera.
             task (`Tensor`): (B, D) embedded task text, from `embed_task`.
+            last_action (`Tensor`): (B, A + 1) the last normalised action and 1, or zeros if it is unknown.
             noise (`Tensor`): (B, horizon, A) standard normal.
 
         Returns:
@@ -62,15 +64,15 @@ class PlanGraph(nn.Module):
             (B,); lowest and highest action (A,) that the filter would allow.
         """
         network = self.network
-        observation = Observation(state, environment, images, [None])
+        observation = Observation(state, environment, images, [None], last_action)
         inputs = network.encoded(observation, network.frames(observation), task)
-        outputs = network.run_layers(inputs, enabled=self.enabled | {"safety"})
-        mask = torch.tensor([[float(name in self.enabled) for name in LAYER_NAMES]], device=state.device)
-        condition = network.condition(inputs, outputs, mask.expand(len(state), -1))
+        mask = network.fixed_mask(len(state), state.device, self.enabled)
+        outputs = network.run_layers(inputs, mask, enabled=self.enabled | {"safety"})
+        condition = network.condition(inputs, outputs, mask)
         draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
         chunk = ddim_sample(
             network.scheduler,
-            lambda noisy, timestep: network.denoiser(noisy, timestep, condition),
+            Conditioned(network.denoiser, condition),
             noise,
             steps=self.steps,
             draft=draft,
@@ -78,11 +80,14 @@ class PlanGraph(nn.Module):
             chain=self.chain,
         )
         limits = network.limits
-        return chunk, outputs["safety"].info["score"], limits.action_low + 0, limits.action_high + 0
+        score = outputs["safety"].info["score"] if "safety" in outputs else torch.zeros_like(chunk[:, 0, 0])
+        return chunk, score, limits.action_low + 0, limits.action_high + 0
 
 
 def embed_task(network: HierarchicalDiffusionNetwork, text: str) -> Tensor:
     """(1, D) what the graph takes for a task; once for all the plans of an episode."""
+    if network.task is None:
+        return torch.zeros(1, network.config.planning_dim)
     with torch.no_grad():
         embedded: Tensor = network.task([text])
     return embedded

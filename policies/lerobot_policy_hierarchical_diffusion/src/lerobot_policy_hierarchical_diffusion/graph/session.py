@@ -21,7 +21,7 @@ from torch import Tensor
 
 from lerobot_ext.cli.command import CommandError
 
-from ..configuration_hierarchical_diffusion import LAYER_NAMES, MAX_INFERENCE_STEPS
+from ..configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS
 from ..deadline.session import load_policy
 from ..modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
 from .plan_graph import OUTPUTS, PlanGraph, embed_task
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 _OPSET = 20
 _TIMED = 30
 
-Inputs = tuple[Tensor, Tensor | None, list[Tensor], Tensor, Tensor]
+Inputs = tuple[Tensor, Tensor | None, list[Tensor], Tensor, Tensor, Tensor]
 
 
 def export(args: Namespace) -> dict[str, Any]:
@@ -43,9 +43,10 @@ def export(args: Namespace) -> dict[str, Any]:
     """
     policy = load_policy(args.path, "cpu")
     steps = policy.config.num_inference_steps if args.steps is None else args.steps
-    _check(policy, args.layers, steps, args.out)
+    layers = len(policy.config.layers) if args.layers is None else args.layers
+    _check(policy, layers, steps, args.out)
     network = (policy.average if policy.average is not None else policy.network).eval()
-    graph = PlanGraph(network, args.layers, steps).eval()
+    graph = PlanGraph(network, layers, steps).eval()
     inputs = example_inputs(policy, embed_task(network, args.task))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
@@ -62,7 +63,7 @@ def export(args: Namespace) -> dict[str, Any]:
             "try the other format, and report this with the checkpoint's config.json",
         )
     description = args.out.with_suffix(".json")
-    description.write_text(json.dumps(_describe(policy, args, steps, inputs), indent=2) + "\n")
+    description.write_text(json.dumps(_describe(policy, args, layers, steps, inputs), indent=2) + "\n")
     with torch.no_grad():
         policy_ms = _median_ms(lambda: graph(*inputs))
     return {
@@ -86,18 +87,22 @@ def example_inputs(policy: HierarchicalDiffusionPolicy, task: Tensor, seed: int 
     frames = len(network.window.past)
     images = [draw(config.n_obs_steps, *feature.shape) for feature in config.image_features.values()]
     environment = draw(frames, network.env_dim) if network.env_dim else None
+    known = torch.ones(1, 1)
+    last_action = torch.cat([draw(network.action_dim), known], dim=-1)
     noise = draw(config.horizon, network.action_dim)
-    return draw(frames, network.state_dim), environment, images, task, noise
+    return draw(frames, network.state_dim), environment, images, task, last_action, noise
 
 
 def _check(policy: HierarchicalDiffusionPolicy, layers: int, steps: int, out: Path) -> None:
-    if not 1 <= layers <= len(LAYER_NAMES):
-        raise CommandError(f"--layers is {layers}", f"give 1 to {len(LAYER_NAMES)}")
+    names = policy.config.layers
+    fewest = int("safety" in names)
+    if not fewest <= layers <= len(names):
+        raise CommandError(f"--layers is {layers}", f"give {fewest} to {len(names)}")
     if not 0 <= steps <= MAX_INFERENCE_STEPS:
         raise CommandError(f"--steps is {steps}", f"give 0 to {MAX_INFERENCE_STEPS}")
-    if steps == 0 and "manipulation" not in LAYER_NAMES[:layers]:
-        raise CommandError("--steps is 0, and without the manipulation layer there is no draft", "--layers 3")
-    untrained = set(LAYER_NAMES[:layers]) - policy.network.trained_layers()
+    if steps == 0 and "manipulation" not in names[:layers]:
+        raise CommandError("--steps is 0, and without the manipulation layer there is no draft", "--steps 1")
+    untrained = set(names[:layers]) - policy.network.trained_layers()
     if untrained:
         raise CommandError(
             f"--layers {layers} has {', '.join(sorted(untrained))}, which the curriculum never let take part",
@@ -153,21 +158,22 @@ def _difference(
 
 
 def _describe(
-    policy: HierarchicalDiffusionPolicy, args: Namespace, steps: int, inputs: Inputs
+    policy: HierarchicalDiffusionPolicy, args: Namespace, layers: int, steps: int, inputs: Inputs
 ) -> dict[str, Any]:
     """What whoever runs the graph has to know."""
     config = policy.config
-    state, environment, images, task, noise = inputs
+    state, environment, images, task, last_action, noise = inputs
     cameras = {name: list(image.shape) for name, image in zip(config.image_features, images, strict=True)}
     return {
         "policy": str(args.path),
-        "layers": list(LAYER_NAMES[: args.layers]),
+        "layers": list(config.layers[:layers]),
         "denoising_steps": steps,
         "inputs": {
             "state": list(state.shape),
             "environment": None if environment is None else list(environment.shape),
             "images": cameras,
             "task": list(task.shape),
+            "last_action": list(last_action.shape),
             "noise": list(noise.shape),
         },
         "state_offsets": list(policy.network.window.past),

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from ..statistics import MotionStatistics, NormalizedLimits
 
+COMMAND_CLIP = 50.0
+"""Distances of a command from the position beyond this many usual velocities are alike."""
+
 
 @dataclass(frozen=True)
 class LayerInputs:
@@ -22,19 +25,27 @@ class LayerInputs:
 
     Args:
         observation (`Tensor`): (B, O, S + E) newest frames, state and environment side by side.
-        history (`Tensor`): (B, N, S) newest consecutive states.
+        history (`Tensor`): (B, N, S) newest consecutive states, for reflexes.
+        motion (`Tensor`): (B, T, S) newest consecutive states, for where the body is going.
+        command (`Tensor`): (B, A + 1) the last action: how far it asks each joint to move from where it is,
+            in usual velocities, where actions are positions; else as it is. The last number is 1, or 0 with
+            the others where the last action is unknown.
         memory (`Tensor`): (B, M, S + E) strided older frames up to now.
         task (`Tensor`): (B, D) embedded task text.
         image_tokens (`Tensor`, *optional*): (B, P, D) patches of all cameras.
         image_pooled (`Tensor`, *optional*): (B, O, F) pooled cameras.
+        stock (`Tensor`, *optional*): (B, C) what LeRobot's observation encoder makes of the newest frames.
     """
 
     observation: Tensor
     history: Tensor
+    motion: Tensor
+    command: Tensor
     memory: Tensor
     task: Tensor
     image_tokens: Tensor | None = None
     image_pooled: Tensor | None = None
+    stock: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,11 @@ class Targets:
         future (`Tensor`): (B, K, S) next states.
         future_valid (`Tensor`): (B, K) bool.
         velocity (`Tensor`): (B, K, S) state change a frame, from now on.
-        subgoal (`Tensor`): (B, S + E) frame ahead, or the episode's last one.
+        ahead (`Tensor`): (B, T, S + E) all frames up to the furthest subgoal; the episode's last one repeats.
         tracking (`Tensor`, *optional*): (B, T <= K, S) distance of each state from the one its action asked
             for; None unless actions and states have the same width (position control).
+        contact (`Tensor`, *optional*): (B, K, N) 0 or 1, the contacts of the next frames; None where the data
+            tell none.
         progress (`Tensor`, *optional*): (B,) share of the episode behind; None when the dataset's episodes
             are unknown.
     """
@@ -59,8 +72,9 @@ class Targets:
     future: Tensor
     future_valid: Tensor
     velocity: Tensor
-    subgoal: Tensor
+    ahead: Tensor
     tracking: Tensor | None = None
+    contact: Tensor | None = None
     progress: Tensor | None = None
 
 
@@ -72,13 +86,23 @@ class LayerContext:
         motion (`MotionStatistics`): Statistics of the motion in the training data.
         limits (`NormalizedLimits`): Range of the training data.
         targets (`Targets`, *optional*): Present when losses are wanted.
+        kept (`dict[str, Tensor]`): (B, 1) for each layer, 1 where its features may be used and 0 where its
+            null stands in for it; a layer that reads another one's features keeps to this too.
         outputs (`dict[str, LayerOutput]`): Outputs of the layers that ran before, by name.
     """
 
     motion: MotionStatistics
     limits: NormalizedLimits
     targets: Targets | None = None
+    kept: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, LayerOutput] = field(default_factory=dict)
+
+    def features_of(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Features (B, D) of a layer that ran before, and where they may be used (B, 1); None without it."""
+        if name not in self.outputs:
+            return None
+        features = self.outputs[name].features
+        return features, self.kept.get(name, torch.ones_like(features[:, :1]))
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,17 @@ class DynamicsLayer(HierarchyLayer):
 
     Loss: smooth L1 of the K next states (as changes from now, in units of the usual velocity) plus that of
     the one-step forecasts inside the history. The last of those forecasts against the state that came is the
-    anomaly score.
+    anomaly score. Where the data tell contacts (of feet, or of a gripper), the cross-entropy of theirs in the
+    next K frames is added.
 
     Args:
         state_dim (`int`): State width S.
         future_steps (`int`): Number of foreseen states K.
         dim (`int`): Width of GRU, attention and features.
+        contacts (`int`, *optional*, defaults to `0`): Number of contacts N that the data tell.
     """
 
-    def __init__(self, state_dim: int, future_steps: int, dim: int) -> None:
+    def __init__(self, state_dim: int, future_steps: int, dim: int, contacts: int = 0) -> None:
         super().__init__(dim)
         self.future_steps = future_steps
         self.gru = nn.GRU(2 * state_dim, dim, batch_first=True)
@@ -34,11 +36,15 @@ class DynamicsLayer(HierarchyLayer):
         self.forecast = nn.Sequential(
             nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, future_steps * state_dim)
         )
+        self.contact = nn.Linear(dim, future_steps * contacts) if contacts else None
 
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
-        """Return features, the loss, `anomaly` (B,) in usual velocities, and `forecast` (B, K, S)."""
+        """Return features, the loss, `anomaly` (B,) in usual velocities, and `forecast` (B, K, S).
+
+        With contacts also `contact` (B, K, N), the probability of each.
+        """
         scale = context.motion.velocity_scale()
-        history = inputs.history
+        history = inputs.motion
         hidden: Tensor = self.gru(with_velocity(history, scale))[0]  # (B, N, D)
         features = self._attend(hidden)
 
@@ -49,12 +55,19 @@ class DynamicsLayer(HierarchyLayer):
         steps = torch.arange(1, self.future_steps + 1, device=history.device, dtype=history.dtype)[:, None]
         forecast = history[:, -1:] + changes * scale * steps  # a change grows with the time ahead
         info = {"anomaly": surprise[:, -1].mean(-1), "forecast": forecast}
+        contact = None
+        if self.contact is not None:
+            contact = self.contact(features).view(len(history), self.future_steps, -1)  # (B, K, N)
+            info["contact"] = contact.sigmoid()
         if context.targets is None:
             return LayerOutput(features, None, info)
 
         wanted = (context.targets.future - history[:, -1:]) / (scale * steps)
         error = F.smooth_l1_loss(changes, wanted, reduction="none")
         loss = masked_mean(error, context.targets.future_valid) + surprise.flatten(1).mean(1)
+        if contact is not None and context.targets.contact is not None:
+            missed = F.binary_cross_entropy_with_logits(contact, context.targets.contact, reduction="none")
+            loss = loss + masked_mean(missed, context.targets.future_valid)
         return LayerOutput(features, loss, info)
 
     def _attend(self, hidden: Tensor) -> Tensor:

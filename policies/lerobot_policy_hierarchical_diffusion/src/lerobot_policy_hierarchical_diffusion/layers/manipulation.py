@@ -15,14 +15,16 @@ from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
 class ManipulationLayer(HierarchyLayer):
     """A transformer over observation tokens and all cameras' patches that drafts a chunk of actions.
 
-    A linear path from the newest frame to the draft keeps the precision that normalised features lose: most
-    actions are the present joint positions plus a little.
+    Two short paths keep the precision that attention over patches and normalised features lose: from the
+    cameras' keypoints to the readout, and, linear, from the newest frame to the draft: most actions are the
+    present joint positions plus a little.
 
     Loss: L1 of the draft, as in ACT. At inference the draft is where denoising starts.
 
     Args:
         observation_steps (`int`): Observation frames O.
         observation_dim (`int`): Width S + E of an observation frame.
+        image_dim (`int`): Width of one frame's pooled cameras, 0 without cameras.
         horizon (`int`): Chunk length H.
         action_dim (`int`): Action width A.
         dim (`int`): Token width; image tokens must have it too.
@@ -35,6 +37,7 @@ class ManipulationLayer(HierarchyLayer):
         self,
         observation_steps: int,
         observation_dim: int,
+        image_dim: int,
         horizon: int,
         action_dim: int,
         dim: int,
@@ -47,6 +50,7 @@ class ManipulationLayer(HierarchyLayer):
         self.observation = nn.Sequential(
             nn.Linear(observation_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
+        self.glance = nn.Linear(observation_steps * image_dim, dim) if image_dim else None
         self.step = nn.Parameter(torch.randn(observation_steps, dim) * 0.02)
         self.readout = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout=dropout) for _ in range(depth))
@@ -59,7 +63,10 @@ class ManipulationLayer(HierarchyLayer):
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
         """Return features, the loss, and `draft` (B, H, A)."""
         observed = self.observation(inputs.observation) + self.step  # (B, O, D)
-        tokens = [self.readout + observed[:, -1:], observed]
+        readout = self.readout + observed[:, -1:]
+        if self.glance is not None and inputs.image_pooled is not None:
+            readout = readout + self.glance(inputs.image_pooled.flatten(1))[:, None]
+        tokens = [readout, observed]
         if inputs.image_tokens is not None:
             tokens.append(inputs.image_tokens)
         hidden = torch.cat(tokens, dim=1)

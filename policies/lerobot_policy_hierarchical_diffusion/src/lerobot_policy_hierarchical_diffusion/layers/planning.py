@@ -9,20 +9,20 @@ from torch.nn import functional as F
 
 from lerobot_ext.nn.blocks import TransformerBlock
 
-from ..targets import Phase, motion_phase
+from ..targets import Phase, future_velocities, motion_phase, next_keyframe
 from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
 
 
 class PlanningLayer(HierarchyLayer):
-    """A transformer over a strided memory, the task text and the pooled cameras.
+    """A transformer over a strided memory, the task text and what the manipulation layer has seen.
 
-    Loss: smooth L1 of the subgoal (state and environment `subgoal_steps` ahead), squared error of the
+    Loss: smooth L1 of the subgoal (state and environment at the next keyframe), squared error of the
     episode's progress, and cross-entropy of the phase of the motion.
 
     Args:
         memory_steps (`int`): Length M of the memory.
         observation_dim (`int`): Width S + E of a frame in the memory.
-        image_dim (`int`): Width of one frame's pooled cameras, 0 without cameras.
+        seen_dim (`int`): Width of the manipulation layer's features, 0 without that layer.
         dim (`int`): Token width; the task embedding must have it too.
         depth (`int`): Transformer blocks.
         heads (`int`): Attention heads.
@@ -33,7 +33,7 @@ class PlanningLayer(HierarchyLayer):
         self,
         memory_steps: int,
         observation_dim: int,
-        image_dim: int,
+        seen_dim: int,
         dim: int,
         depth: int,
         heads: int,
@@ -42,7 +42,8 @@ class PlanningLayer(HierarchyLayer):
         super().__init__(dim)
         self.frame = nn.Linear(observation_dim, dim)
         self.time = nn.Parameter(torch.randn(memory_steps, dim) * 0.02)
-        self.image = nn.Linear(image_dim, dim) if image_dim else None
+        self.seen = nn.Linear(seen_dim, dim) if seen_dim else None
+        self.unseen = nn.Parameter(torch.randn(dim) * 0.02) if seen_dim else None
         self.readout = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.blocks = nn.ModuleList(TransformerBlock(dim, heads, dropout=dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
@@ -58,8 +59,8 @@ class PlanningLayer(HierarchyLayer):
             inputs.task[:, None],
             self.frame(memory) + self.time,
         ]
-        if self.image is not None and inputs.image_pooled is not None:
-            tokens.append(self.image(inputs.image_pooled[:, -1:]))
+        if self.seen is not None:
+            tokens.append(self._seen_token(len(memory), context))
         hidden = torch.cat(tokens, dim=1)
         for block in self.blocks:
             hidden = block(hidden)
@@ -73,7 +74,8 @@ class PlanningLayer(HierarchyLayer):
         if context.targets is None:
             return LayerOutput(features, None, info)
 
-        loss = F.smooth_l1_loss(subgoal, context.targets.subgoal, reduction="none").mean(-1)
+        wanted = self._next_subgoal(now, context)
+        loss = F.smooth_l1_loss(subgoal, wanted, reduction="none").mean(-1)
         loss = loss + 0.1 * F.cross_entropy(
             phase_logits, self._phase_labels(inputs, context), reduction="none"
         )
@@ -82,6 +84,29 @@ class PlanningLayer(HierarchyLayer):
         else:
             loss = loss + (info["progress"] - context.targets.progress).square()
         return LayerOutput(features, loss, info)
+
+    @staticmethod
+    def _next_subgoal(now: Tensor, context: LayerContext) -> Tensor:
+        """State and environment (B, S + E) at the next keyframe."""
+        targets = context.targets
+        assert targets is not None
+        width = targets.future.shape[-1]
+        velocity = future_velocities(now[:, :width], targets.ahead[..., :width])
+        where = next_keyframe(velocity, context.motion.typical_speed())
+        return targets.ahead[torch.arange(len(where), device=where.device), where]
+
+    def _seen_token(self, batch: int, context: LayerContext) -> Tensor:
+        """What the manipulation layer has seen, (B, 1, D), or its null where that layer is left out."""
+        assert self.seen is not None
+        assert self.unseen is not None
+        unseen = self.unseen.expand(batch, -1)
+        found = context.features_of("manipulation")
+        if found is None:
+            return unseen[:, None]
+        features, kept = found
+        # Planning does not shape what manipulation sees: each layer answers for its own loss.
+        token: Tensor = kept * self.seen(features.detach()) + (1 - kept) * unseen
+        return token[:, None]
 
     def _phase_labels(self, inputs: LayerInputs, context: LayerContext) -> Tensor:
         targets = context.targets

@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..targets import injected_violations, masked_mean, violation_labels
-from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, with_velocity
+from .base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, with_velocity
 
 
 class SafetyLayer(HierarchyLayer):
-    """A GRU over recent states that foresees violations and, second, the next state.
+    """A GRU over recent states and the last action that foresees violations and, second, the next state.
+
+    It alone knows what the arm was last asked to do, and so how far it lags behind: a grasp, a contact or a
+    jam is seen there first.
 
     Loss: binary cross-entropy of "a violation within the next K frames", on the data's own histories and on
     the same histories with an injected violation, plus the error of the forward model.
-
-    Difference from the layer's definition: the last *action* is not an input. A cloned policy that sees its
-    last action learns to repeat it.
 
     Args:
         state_dim (`int`): State width.
@@ -29,6 +29,7 @@ class SafetyLayer(HierarchyLayer):
     def __init__(self, state_dim: int, action_dim: int, dim: int) -> None:
         super().__init__(dim)
         self.gru = nn.GRU(2 * state_dim, dim, batch_first=True)
+        self.command = nn.Sequential(nn.Linear(action_dim + 1, dim), nn.GELU(), nn.Linear(dim, dim))
         self.violation = nn.Linear(dim, 1)
         self.forward_model = nn.Sequential(
             nn.Linear(dim + action_dim, dim), nn.GELU(), nn.Linear(dim, state_dim)
@@ -38,13 +39,16 @@ class SafetyLayer(HierarchyLayer):
         """Return features, the loss, and `score` (B,): the probability of a violation."""
         scale = context.motion.velocity_scale()
         if context.targets is None:
-            features = self._encode(inputs.history, scale)
+            features = self._encode(inputs.history, inputs.command, scale)
             return LayerOutput(features, None, {"score": self._logit(features).sigmoid()})
 
         labels, velocity_limit = self._labels(context)
         low, high = self._finite_limits(context)
-        unsafe = injected_violations(inputs.history, low, high, velocity_limit)
-        both = self._encode(torch.cat([inputs.history, unsafe]), scale)  # (2 B, D)
+        unsafe, unsafe_command = injected_violations(
+            inputs.history, low, high, velocity_limit, inputs.command, self._tracking_limit(context, scale)
+        )
+        histories, commands = torch.cat([inputs.history, unsafe]), torch.cat([inputs.command, unsafe_command])
+        both = self._encode(histories, commands, scale)  # (2 B, D)
         features, unsafe_features = both.chunk(2)
         logit, unsafe_logit = self._logit(features), self._logit(unsafe_features)
         detection = 0.5 * (
@@ -58,9 +62,10 @@ class SafetyLayer(HierarchyLayer):
             {"score": logit.sigmoid(), "injected_score": unsafe_logit.sigmoid(), "label": labels},
         )
 
-    def _encode(self, history: Tensor, scale: Tensor) -> Tensor:
+    def _encode(self, history: Tensor, command: Tensor, scale: Tensor) -> Tensor:
         hidden: Tensor = self.gru(with_velocity(history, scale))[0]
-        return hidden[:, -1]
+        features: Tensor = hidden[:, -1] + self.command(command)
+        return features
 
     def _logit(self, features: Tensor) -> Tensor:
         logit: Tensor = self.violation(features)
@@ -83,6 +88,13 @@ class SafetyLayer(HierarchyLayer):
         )
         # Unknown (infinite) before the first training step, and nothing at all for a joint that never moves.
         return labels, velocity_limit.clamp(1e-2, 1.0)
+
+    @staticmethod
+    def _tracking_limit(context: LayerContext, scale: Tensor) -> Tensor | None:
+        """Largest usual distance (S,) from the commanded position, in usual velocities; None without one."""
+        if context.targets is None or context.targets.tracking is None:
+            return None
+        return (context.motion.tracking_quantile.value() / scale).clamp(1.0, COMMAND_CLIP)
 
     @staticmethod
     def _finite_limits(context: LayerContext) -> tuple[Tensor, Tensor]:

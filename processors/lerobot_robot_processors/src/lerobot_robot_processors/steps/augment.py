@@ -93,6 +93,10 @@ class AugmentStep(ConfiguredStep):
     when: str = "training"
     _range_seen: bool = field(default=False, init=False, repr=False)
 
+    def leaves_actions_alone(self) -> bool:
+        """Whether a policy that runs, rather than trains, acts the same without this step."""
+        return self.when != "always"
+
     def __post_init__(self) -> None:
         ranges = {
             "brightness": (0, 1),

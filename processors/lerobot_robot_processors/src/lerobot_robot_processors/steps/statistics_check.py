@@ -49,6 +49,10 @@ def _vectors() -> list[str]:
 class _Bracket(ConfiguredStep):
     keys: list[str] = field(default_factory=_vectors)
 
+    def leaves_actions_alone(self) -> bool:
+        """Whether a policy that runs, rather than trains, acts the same without this step."""
+        return True
+
     def __post_init__(self) -> None:
         named = is_names(self.keys) and bool(self.keys)
         require("keys", self.keys, named, "a list of features' names or globs")

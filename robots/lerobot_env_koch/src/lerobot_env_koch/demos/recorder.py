@@ -24,7 +24,6 @@ from lerobot_env_koch.constants import (
     FPS,
     JOINT_NAMES,
     MOTOR_KEYS,
-    TASK_DESCRIPTIONS,
 )
 from lerobot_env_koch.environment import KochEnv
 from lerobot_env_koch.expert import SKILLS, make_expert
@@ -205,9 +204,10 @@ def roll_out(env: KochEnv, options: DemoOptions, attempt: int) -> tuple[list[dic
         action = np.clip(expert.act(env.world), UNIT_LOW, UNIT_HIGH)
         fresh = rng.normal(0.0, 1.0, len(JOINT_NAMES)) * _NOISE_UNITS * amplitude
         shake = _NOISE_PERSISTENCE * shake + np.sqrt(1 - _NOISE_PERSISTENCE**2) * fresh
-        frame = _frame(observation, action, options.task, environment_state=options.environment_state)
-        observation, reward, success, truncated, _ = env.step((action + shake).astype(np.float32))
-        done = success or truncated
+        frame = _frame(observation, action, env.task_description, environment_state=options.environment_state)
+        observation, reward, terminated, truncated, info = env.step((action + shake).astype(np.float32))
+        success = info["is_success"]
+        done = terminated or truncated
         frame[REWARD] = np.array([reward], dtype=np.float32)
         frame[DONE] = np.array([done])
         frame[SUCCESS] = np.array([success])
@@ -216,12 +216,12 @@ def roll_out(env: KochEnv, options: DemoOptions, attempt: int) -> tuple[list[dic
 
 
 def _frame(
-    observation: dict[str, Any], action: NDArray[np.float64], task: str, *, environment_state: bool
+    observation: dict[str, Any], action: NDArray[np.float64], instruction: str, *, environment_state: bool
 ) -> dict[str, Any]:
     frame: dict[str, Any] = {
         OBS_STATE: observation["agent_pos"],
         ACTION: action.astype(np.float32),
-        "task": TASK_DESCRIPTIONS[task],
+        "task": instruction,
     }
     if environment_state:
         frame[OBS_ENV_STATE] = observation["environment_state"]

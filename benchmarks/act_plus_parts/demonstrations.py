@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scripted demonstrations in memory, as batches and statistics in LeRobot's form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from lerobot_env_koch.constants import ENVIRONMENT_STATE_NAMES, JOINT_NAMES
+from lerobot_env_koch.demos.recorder import DemoOptions, roll_out
+from lerobot_env_koch.environment import KochEnv
+
+ADVANTAGE = "observation.advantage"
+
+
+@dataclass
+class Demonstrations:
+    """Frames of all episodes, one after the other.
+
+    Attributes:
+        columns (`dict[str, Tensor]`): (N, D) each.
+        texts (`list[str]`): The instruction of each frame.
+        ends (`Tensor`): (N,) one past the last frame of each frame's episode.
+        tasks (`Any`): The dataset's tasks, as its metadata tells them.
+    """
+
+    columns: dict[str, torch.Tensor]
+    texts: list[str]
+    ends: torch.Tensor
+    tasks: Any
+
+    def batch(self, size: int, chunk: int, generator: torch.Generator) -> dict[str, Any]:
+        """A batch as LeRobot's DataLoader makes it."""
+        first = torch.randint(len(self.ends), (size,), generator=generator)
+        frames = first[:, None] + torch.arange(chunk)
+        last = self.ends[first][:, None]
+        batch: dict[str, Any] = {
+            name: values[first] for name, values in self.columns.items() if name != ACTION
+        }
+        batch[ACTION] = self.columns[ACTION][torch.minimum(frames, last - 1)]
+        batch[f"{ACTION}_is_pad"] = frames >= last
+        batch["task"] = [self.texts[number] for number in first.tolist()]
+        return batch
+
+    def statistics(self, chunk: int, *, relative: bool) -> dict[str, dict[str, torch.Tensor]]:
+        """Statistics in LeRobot's form; of relative actions where the policy learns those."""
+        stats = {}
+        for name, values in self.columns.items():
+            if name == ACTION and relative:
+                frames = torch.arange(len(values))[:, None] + torch.arange(chunk)
+                ahead = values[torch.minimum(frames, self.ends[:, None] - 1)]
+                values = (ahead - self.columns[OBS_STATE][:, None]).flatten(0, 1)
+            stats[name] = {
+                "mean": values.mean(0),
+                "std": values.std(0).clamp_min(1e-3),
+                "min": values.min(0).values,
+                "max": values.max(0).values,
+            }
+        return stats
+
+
+def features() -> dict[str, dict[str, PolicyFeature]]:
+    """The policy's features: joints, and the pose of cube and goal."""
+    joints = (len(JOINT_NAMES),)
+    return {
+        "input_features": {
+            OBS_STATE: PolicyFeature(FeatureType.STATE, joints),
+            OBS_ENV_STATE: PolicyFeature(FeatureType.ENV, (len(ENVIRONMENT_STATE_NAMES),)),
+        },
+        "output_features": {ACTION: PolicyFeature(FeatureType.ACTION, joints)},
+    }
+
+
+class _Metadata:
+    """What act_plus reads of a dataset's metadata."""
+
+    class tasks:  # noqa: N801 - stands for a data frame
+        index: list[str]
+
+
+def record(task: str, episodes: int, seed: int) -> Demonstrations:
+    """Play successful scripted demonstrations of a task; nothing is written."""
+    options = DemoOptions("local/act_plus", Path("unused"), task=task, episodes=episodes, seed=seed)
+    env = KochEnv(task)
+    kept: list[list[dict[str, Any]]] = []
+    attempt = 0
+    while len(kept) < episodes:
+        frames, episode = roll_out(env, options, attempt)
+        attempt += 1
+        if episode.success:
+            kept.append(frames)
+    env.close()
+    flat = [frame for frames in kept for frame in frames]
+    columns = {
+        name: torch.from_numpy(np.stack([frame[name] for frame in flat]).astype(np.float32))
+        for name in (OBS_STATE, OBS_ENV_STATE, ACTION)
+    }
+    ends = torch.cat(
+        [torch.full((len(f),), end) for f, end in zip(kept, np.cumsum([*map(len, kept)]), strict=True)]
+    )
+    columns[ADVANTAGE] = _speed(kept)
+    metadata = _Metadata()
+    metadata.tasks.index = sorted({frame["task"] for frame in flat})
+    return Demonstrations(columns, [frame["task"] for frame in flat], ends, metadata)
+
+
+def _speed(kept: list[list[dict[str, Any]]]) -> torch.Tensor:
+    """(N, 1) how much sooner than usual each frame's episode was done: its advantage."""
+    lengths = torch.tensor([float(len(frames)) for frames in kept])
+    better = lengths.median() - lengths
+    return torch.cat([value.expand(len(frames)) for value, frames in zip(better, kept, strict=True)])[:, None]

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train one policy as `lerobot-train` does, from memory: its processors, its optimizer preset, its clipping.
+
+The stock command needs seconds to start and a dataset on disk for each of some fifty trainings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from lerobot_policy_act_plus import ActPlusConfig
+
+from act_plus_parts.demonstrations import ADVANTAGE, features, record
+from act_plus_parts.variants import BATCH, EPISODES, SIZE, STEPS, VARIANTS, training_name
+
+
+def config_of(variant: str) -> Any:
+    """A variant's configuration."""
+    wanted = VARIANTS[variant]
+    kind = ACTConfig if wanted.kind == "act" else ActPlusConfig
+    return kind(**{**SIZE, **wanted.flags}, pretrained_backbone_weights=None, **features())
+
+
+def trained(task: str, variant: str, seed: int, folder: Path, scale: float = 1.0) -> Path:
+    """The checkpoint of a variant on a task; trained if it is not there yet.
+
+    Args:
+        task (`str`): Task of the Koch environment.
+        variant (`str`): Of `VARIANTS`.
+        seed (`int`): Of demonstrations, weights and batches.
+        folder (`Path`): Where checkpoints are kept.
+        scale (`float`, *optional*, defaults to `1.0`): Share of the demonstrations and steps.
+    """
+    source = VARIANTS[variant].weights or variant
+    out = folder / training_name(task, source, seed)
+    if not (out / "done.json").exists():
+        _train(task, source, seed, out, scale)
+    return out
+
+
+def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
+    torch.set_num_threads(1)
+    demos = record(task, max(2, round(EPISODES[task] * scale)), seed)
+    config = config_of(variant)
+    stats = demos.statistics(config.chunk_size, relative=getattr(config, "use_relative_actions", False))
+    torch.manual_seed(seed)
+    policy = get_policy_class(config.type)(config, dataset_stats=stats, dataset_meta=demos.tasks)
+    before, after = make_pre_post_processors(config, dataset_stats=stats)
+    steps = max(2, round(STEPS[task] * scale))
+    optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
+    for group in optimizer.param_groups:
+        group["lr"] = config.optimizer_lr
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    generator = torch.Generator().manual_seed(seed)
+    policy.train()
+    started, losses = time.process_time(), []
+    for _ in range(steps):
+        raw = demos.batch(BATCH, config.chunk_size, generator)
+        advantage = raw.pop(ADVANTAGE)
+        batch = {**before(raw), ADVANTAGE: advantage}
+        loss, _ = policy.forward(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), 10.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    policy.save_pretrained(out)
+    before.save_pretrained(out)
+    after.save_pretrained(out)
+    tail = losses[-max(1, steps // 20) :]
+    note = {"steps": steps, "cpu_s": time.process_time() - started, "loss": sum(tail) / len(tail)}
+    partial = out / "done.tmp"
+    partial.write_text(json.dumps(note), encoding="utf-8")
+    os.replace(partial, out / "done.json")
+
+
+def load(task: str, variant: str, seed: int, folder: Path) -> tuple[Any, Any, Any]:
+    """A trained policy as the variant acts, with its processors."""
+    path = folder / training_name(task, VARIANTS[variant].weights or variant, seed)
+    config = config_of(variant)
+    if getattr(config, "task_conditioning", "none") == "index":
+        config.task_names = json.loads((path / "config.json").read_text(encoding="utf-8"))["task_names"]
+    policy = get_policy_class(config.type).from_pretrained(path, config=config, strict=True).eval()
+    before, after = make_pre_post_processors(config, pretrained_path=str(path))
+    return policy, before, after

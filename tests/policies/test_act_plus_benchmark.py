@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`benchmarks/act_plus.py`: delays in simulated time, the arithmetic of its figures, and a quick run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _benchmarks_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+class Counting:
+    """Plans `100 * plan + step` as the only joint, so that an action tells where it comes from."""
+
+    def __init__(self, chunk: int, run: int, rtc: bool) -> None:
+        self.config = SimpleNamespace(chunk_size=chunk, n_action_steps=run)
+        self.rtc, self.asked, self.queue = rtc, [], []
+
+    def supports_rtc(self):
+        return self.rtc
+
+    def reset(self):
+        self.queue = []
+
+    def predict_action_chunk(self, batch, inference_delay=None, prev_chunk_left_over=None):
+        self.asked.append((inference_delay, prev_chunk_left_over))
+        return (100.0 * len(self.asked) + torch.arange(self.config.chunk_size))[None, :, None]
+
+    def select_action(self, batch):
+        if not self.queue:
+            self.queue = list(self.predict_action_chunk(batch)[0, : self.config.n_action_steps])
+        return self.queue.pop(0)[None]
+
+
+def told(controller, ticks):
+    answers = [controller.tick({}) for _ in range(ticks)]
+    return [None if a is None else int(a) for a, _ in answers], [
+        n for n, (_, begins) in enumerate(answers) if begins
+    ]
+
+
+def unchanged(batch):
+    return batch
+
+
+def test_a_loop_that_waits_holds_still_while_it_plans():
+    from act_plus_parts.playing import Sync
+
+    actions, seams = told(Sync(Counting(6, 3, False), unchanged, unchanged, 2), 11)
+    assert actions == [None, None, 100, 101, 102, None, None, 200, 201, 202, None]
+    assert seams == [2, 7]
+
+
+@pytest.mark.parametrize("rtc", [True, False])
+def test_a_loop_that_does_not_wait_drops_what_has_passed(rtc):
+    from act_plus_parts.playing import Rtc
+
+    policy = Counting(8, 4, rtc)
+    actions, seams = told(Rtc(policy, unchanged, unchanged, 2), 12)
+    # The first plan is waited for. With 4 left it plans again, runs 2 more, and drops the 2 that have passed.
+    assert actions == [None, None, 100, 101, 102, 103, 104, 105, 202, 203, 204, 205]
+    assert seams == [2, 8]
+    if rtc:
+        assert [delay for delay, _ in policy.asked] == [2, 2, 2][: len(policy.asked)]
+        assert policy.asked[0][1] is None
+        assert policy.asked[1][1].flatten().tolist() == [104.0, 105, 106, 107, 0, 0, 0, 0, 0, 0]
+    else:
+        assert policy.asked[1] == (None, None)
+
+
+def test_without_delay_both_loops_run_the_same_actions():
+    from act_plus_parts.playing import Rtc, Sync
+
+    sync = told(Sync(Counting(8, 4, False), unchanged, unchanged, 0), 9)
+    assert sync == told(Rtc(Counting(8, 4, False), unchanged, unchanged, 0), 9)
+
+
+def test_boundary_jerk_is_that_of_the_step_at_a_seam():
+    from act_plus_parts.playing import FPS, Played, boundary_jerk
+
+    commands = [np.full(6, float(frame), dtype=np.float32) for frame in range(12)]
+    smooth = Played(commands=commands, seams=[6])
+    assert boundary_jerk([smooth]) == pytest.approx([0.0], abs=1e-3)
+    stepped = Played(commands=[c + (n >= 6) for n, c in enumerate(commands)], seams=[6])
+    assert boundary_jerk([stepped]) == pytest.approx([2 * FPS**3])  # 1, -2, 1 of a step by 1
+    gripper = [c.copy() for c in commands]
+    for frame in range(6, 12):
+        gripper[frame][5] += 50  # the gripper snaps shut: no jerk of the arm
+    assert boundary_jerk([Played(commands=gripper, seams=[6])]) == pytest.approx([0.0], abs=1e-3)
+
+
+def test_demonstrations_make_batches_as_the_data_loader_does():
+    from act_plus_parts.demonstrations import record
+
+    demos = record("choose", 3, seed=0)
+    batch = demos.batch(64, 5, torch.Generator().manual_seed(0))
+    assert batch["action"].shape == (64, 5, 6)
+    assert len(set(batch["task"])) == len(demos.tasks.tasks.index)
+    padded = batch["action_is_pad"]
+    assert padded.any()
+    assert not padded[:, 0].any()
+    first = int(padded[:, -1].nonzero()[0])
+    last = int((~padded[first]).sum()) - 1
+    assert torch.equal(batch["action"][first, last], batch["action"][first, -1])
+
+
+@pytest.mark.slow
+def test_the_quick_run_writes_its_figures_and_goes_on_where_it_was(tmp_path):
+    words = [str(BENCHMARKS / "act_plus.py"), "--quick", "--only", "choose", "--out", str(tmp_path)]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, *words],
+            env=os.environ | {"COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert "choose__" not in done.stderr  # nothing was measured again
+    content = json.loads((tmp_path / "act_plus.json").read_text())
+    assert [row["variant"] for row in content["rows"]] == ["ACT (stock)", "act_language", "act_index"]
+    assert all(row["latency_p95_ms"] >= row["latency_p50_ms"] > 0 for row in content["rows"])
+    assert (tmp_path / "act_plus.png").stat().st_size > 1000
+    assert done.stdout.splitlines()[-1].startswith("choose: act_language ")
