@@ -10,7 +10,10 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+
+from lerobot_ext.cli.command import CommandError
 
 _CHECKPOINT = "--policy.path"
 _TRAINING = "--config_path"
@@ -53,6 +56,20 @@ def hint(argv: Sequence[str] | None = None) -> None:
         elif option == _TRAINING and Path(value).is_file():
             # A training that goes on: its checkpoint is the folder that the file is in.
             _hint_of_checkpoint(str(Path(value).parent), option)
+
+
+def require(module: str, extra: str) -> None:
+    """Refuse a command whose library is not installed, before it does anything.
+
+    Args:
+        module (`str`): The library's import name.
+        extra (`str`): The extra of `lerobot_ext` that brings it.
+
+    Raises:
+        CommandError: It is not there; the remedy is the line that installs it.
+    """
+    if find_spec(module) is None:
+        raise CommandError(f"{module} is missing", f"`pip install 'lerobot_ext[{extra}]'`")
 
 
 def _hint_of_checkpoint(name: str, option: str = _CHECKPOINT) -> None:

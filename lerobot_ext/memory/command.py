@@ -53,7 +53,6 @@ def _configure(parser: ArgumentParser) -> None:
         metavar="SIZE",
         help="of it, for the GPU's driver and for gaps between tensors (1GiB)",
     )
-    parser.add_argument("--amp", action="store_true", help="the forward pass in bfloat16 (--policy.use_amp)")
     parser.add_argument("--lora", type=_count, metavar="R", help="freeze the policy, with adapters of rank R")
     parser.add_argument(
         "--measure",
@@ -102,7 +101,7 @@ def _examine(args: Namespace, words: list[str], status: Any) -> Report:
         subject = replace(subject, lora_rank=args.lora)
     optimizer = report.read_optimizer(words, subject.config)
     on_cpu = "--policy.device=cpu" in words
-    amp = args.amp or bool(getattr(subject.config, "use_amp", False))
+    amp = step.uses_autocast(subject.config)
     foreach = None if on_cpu else True
     found = report.Report(subject, args.batch_size, optimizer.type, amp=amp, limit=None)
     if args.measure != "only":
@@ -121,6 +120,7 @@ def _examine(args: Namespace, words: list[str], status: Any) -> Report:
                     subject,
                     args.batch_size,
                     optimizer,
+                    amp=amp,
                     foreach=foreach,
                     tell=lambda what: status.update(f"Estimating: {what} …"),
                 )

@@ -57,7 +57,7 @@ def measure(subject: Subject, size: int, optimizer: Any, device: str, *, amp: bo
         size (`int`): Batch size.
         optimizer: LeRobot's `OptimizerConfig`.
         device (`str`): `cpu` or `cuda`.
-        amp (`bool`, *optional*): The forward pass under bfloat16 autocast.
+        amp (`bool`, *optional*): The forward pass under 16-bit autocast.
 
     Raises:
         CommandError: It does not fit, or cannot be made.

@@ -99,7 +99,7 @@ def show(out: Any, found: Report, depth: int) -> None:
         if sum(usage.below(kind, name) for kind in kinds) >= _SMALL * everything
     ]
     trained = f"{usage.n_trained / 1e6:.2f} of {usage.parameters_below('') / 1e6:.2f} M parameters trained"
-    how = f"{found.optimizer}{', bfloat16 autocast' if found.amp else ''}"
+    how = f"{found.optimizer}{', 16-bit autocast' if found.amp else ''}"
     out.print(f"{found.subject.config.type}, {trained}, batch of {usage.batch_size}, {how}", markup=False)
     for note in found.subject.notes:
         out.print(f"note: {note}", markup=False)

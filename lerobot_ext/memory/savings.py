@@ -40,6 +40,7 @@ def savings(
     size: int,
     optimizer: Any,
     *,
+    amp: bool = False,
     foreach: bool | None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Saving]:
@@ -49,10 +50,11 @@ def savings(
         subject (`Subject`): The policy.
         size (`int`): Batch size.
         optimizer: LeRobot's `OptimizerConfig`.
+        amp (`bool`, *optional*): Whether the training has 16-bit autocast already.
         foreach (`bool`, *optional*): As for `estimate`.
         tell (`Callable`, *optional*): Is told what is being estimated.
     """
-    for what, how, ask in _changes(subject, size, optimizer, foreach):
+    for what, how, ask in _changes(subject, size, optimizer, amp, foreach):
         tell(what)
         try:
             yield Saving(what, how, ask())
@@ -61,17 +63,17 @@ def savings(
 
 
 def _changes(
-    subject: Subject, size: int, optimizer: Any, foreach: bool | None
+    subject: Subject, size: int, optimizer: Any, amp: bool, foreach: bool | None
 ) -> Iterator[tuple[str, str, Callable[[], Usage]]]:
     config = subject.config
 
-    def changed(amp: bool = False, **values: Any) -> Callable[[], Usage]:
+    def changed(amp: bool = amp, **values: Any) -> Callable[[], Usage]:
         return lambda: estimate(subject.changed(**values), size, optimizer, amp=amp, foreach=foreach)
 
     if getattr(config, "dtype", None) == "float32":
         yield "weights and arithmetic in bfloat16", "--policy.dtype=bfloat16", changed(True, dtype="bfloat16")
-    elif not getattr(config, "dtype", None) and not getattr(config, "use_amp", True):
-        yield "mixed precision (bfloat16)", "--policy.use_amp=true", changed(True)
+    elif not amp and getattr(config, "use_amp", None) is False:
+        yield "mixed precision (16 bit)", "--policy.use_amp=true", changed(True)
     if getattr(config, "gradient_checkpointing", None) is False:
         how = "--policy.gradient_checkpointing=true"
         yield "gradient checkpointing", how, changed(gradient_checkpointing=True)
@@ -82,7 +84,7 @@ def _changes(
                 f"{times} micro-batches of {size // times}",
                 f"{how} --optimizer.accumulation={times}",
                 lambda times=times: estimate(  # type: ignore[misc]
-                    subject, size // times, optimizer, foreach=foreach
+                    subject, size // times, optimizer, amp=amp, foreach=foreach
                 ),
             )
     for field in fields(config):
@@ -92,7 +94,9 @@ def _changes(
         yield (
             f"LoRA of rank {LORA_RANK}, the rest frozen",
             f"--peft.method_type=LORA --peft.r={LORA_RANK} --policy.path=…",
-            lambda: estimate(replace(subject, lora_rank=LORA_RANK), size, optimizer, foreach=foreach),
+            lambda: estimate(
+                replace(subject, lora_rank=LORA_RANK), size, optimizer, amp=amp, foreach=foreach
+            ),
         )
 
 

@@ -84,7 +84,7 @@ def estimate(
         subject (`Subject`): The policy.
         size (`int`): Batch size.
         optimizer: LeRobot's `OptimizerConfig`.
-        amp (`bool`, *optional*): The forward pass under bfloat16 autocast.
+        amp (`bool`, *optional*): The forward pass under 16-bit autocast.
         foreach (`bool`, *optional*): Let the optimizer change all parameters in one go, as PyTorch does on a
             GPU; `None` leaves the choice to PyTorch, for a CPU.
 
@@ -172,6 +172,13 @@ def run_step(
         usage.peaks[UPDATE] = live.peak
     usage.peaks = {phase: peak + standing for phase, peak in usage.peaks.items()}
     return usage
+
+
+def uses_autocast(config: Any) -> bool:
+    """Whether `lerobot-train` trains a policy with 16-bit autocast: by its `dtype`, else by `use_amp`."""
+    if hasattr(config, "dtype"):
+        return config.dtype in ("bfloat16", "float16")
+    return bool(getattr(config, "use_amp", False))
 
 
 def _optim_params(policy: Any) -> Any:

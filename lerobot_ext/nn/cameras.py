@@ -28,6 +28,18 @@ class CameraFeatures(NamedTuple):
     pooled: Tensor
 
 
+class CameraLook(NamedTuple):
+    """What the network makes of frames, each for itself.
+
+    Attributes:
+        patches (`Tensor`): (B, S, C, P, D).
+        pooled (`Tensor`): (B, S, C * D).
+    """
+
+    patches: Tensor
+    pooled: Tensor
+
+
 def _group_norm(channels: int) -> nn.GroupNorm:
     groups = max(1, channels // 16)
     while channels % groups:
@@ -134,6 +146,17 @@ class MultiCameraEncoder(nn.Module):
         Returns:
             `CameraFeatures`: Tokens and pooled vectors.
         """
+        return self.assembled(self.look(frames))
+
+    def look(self, frames: list[Tensor]) -> CameraLook:
+        """What the network makes of each frame for itself, whatever came before it.
+
+        Args:
+            frames (`list[Tensor]`): As `forward`'s; any number of steps.
+
+        Returns:
+            `CameraLook`: To be put side by side along its second axis, and assembled.
+        """
         batch, steps = frames[0].shape[:2]
         resized = [self._resize(rearrange(camera, "b s c h w -> (b s) c h w")) for camera in frames]
         stacked = torch.stack(resized, dim=1).flatten(0, 1)  # (B S C, planes, h, w)
@@ -143,10 +166,15 @@ class MultiCameraEncoder(nn.Module):
             mapped = self.backbone(stacked)
         features = self.project(mapped)  # (B S C, D, h', w')
         pooled = self.pool(self.keypoints(features))
-        pooled = rearrange(pooled, "(b s c) d -> b s (c d)", b=batch, s=steps)
-        tokens = rearrange(features, "(b s c) d h w -> b s c (h w) d", b=batch, s=steps)
-        tokens = tokens + self.position + self.camera + self.step
-        return CameraFeatures(tokens=tokens.flatten(1, 3), pooled=pooled)
+        return CameraLook(
+            patches=rearrange(features, "(b s c) d h w -> b s c (h w) d", b=batch, s=steps),
+            pooled=rearrange(pooled, "(b s c) d -> b s (c d)", b=batch, s=steps),
+        )
+
+    def assembled(self, look: CameraLook) -> CameraFeatures:
+        """Tokens and pooled vectors of `steps` frames that were looked at together or one by one."""
+        tokens = look.patches + self.position + self.camera + self.step
+        return CameraFeatures(tokens=tokens.flatten(1, 3), pooled=look.pooled)
 
     def _resize(self, frames: Tensor) -> Tensor:
         if tuple(frames.shape[-2:]) == tuple(self.image_size):

@@ -281,8 +281,8 @@ def test_a_tour_looks_alike_on_the_way_there_and_back() -> None:
         world.set_targets(units_to_rad(expert.act(world)))
         world.step(1 / 30)
         at_rest = np.linalg.norm(world.gripper_tip() - world.goal) < 0.004
-        if at_rest and world._tour is not None and world._tour.done in resting:
-            resting[world._tour.done].append(np.array([*world.joint_positions, *world.environment_state()]))
+        if at_rest and world._guide is not None and world._guide.done in resting:
+            resting[world._guide.done].append(np.array([*world.joint_positions, *world.environment_state()]))
     first, second = (np.array(resting[done][-1]) for done in (1, 3))
     np.testing.assert_allclose(first, second, atol=0.02)
     assert world.success("tour")

@@ -12,7 +12,7 @@ from lerobot_ext.cli.command import CommandError
 from lerobot_ext.memory.fake import without_memory
 from lerobot_ext.memory.measure import measure
 from lerobot_ext.memory.savings import largest_batch, savings
-from lerobot_ext.memory.step import ACTIVATIONS, GRADIENTS, PARAMETERS, PHASES, STATE, estimate
+from lerobot_ext.memory.step import ACTIVATIONS, GRADIENTS, PARAMETERS, PHASES, STATE, estimate, uses_autocast
 from lerobot_ext.memory.subject import Robot, open_subject
 
 ROBOT = Robot(state=5, action=4, cameras=1, height=48, width=64)
@@ -129,6 +129,22 @@ def test_what_saves_memory_is_what_the_policy_offers(monkeypatch):
     lora = found["--peft.method_type"].usage
     assert 0 < lora.n_trained < 0.2 * lora.parameters_below("")
     assert lora.total(GRADIENTS) == 4 * lora.n_trained
+    again = subject.changed(dtype="bfloat16")
+    whole = estimate(again, 8, optimizer, amp=True)
+    for saving in savings(again, 8, optimizer, amp=True, foreach=True):
+        assert saving.usage.peak < whole.peak, saving.what
+        assert "dtype" not in saving.how
+
+
+def test_autocast_is_on_where_lerobot_train_turns_it_on(act):
+    from dataclasses import replace
+
+    from lerobot.policies.pi0.configuration_pi0 import PI0Config
+
+    assert not uses_autocast(act.config)
+    assert uses_autocast(replace(act.config, use_amp=True))
+    assert uses_autocast(PI0Config(device="cpu", dtype="bfloat16"))
+    assert not uses_autocast(PI0Config(device="cpu", use_amp=True))  # its dtype counts
 
 
 def test_mixed_precision_is_estimated_as_it_is_measured(act):

@@ -167,3 +167,108 @@ def test_sampling_is_the_same_fast_or_step_by_step(make_denoiser):
         for denoise in (conditioned, lambda noisy, timestep: denoiser(noisy, timestep, condition))
     ]
     torch.testing.assert_close(*chunks, **CLOSE)
+
+
+def counted(vision, monkeypatch):
+    """How many frames each call of the cameras' networks encodes."""
+    calls = []
+    look = vision.look
+
+    def counting(images):
+        calls.append(images[0].shape[1])
+        return look(images)
+
+    monkeypatch.setattr(vision, "look", counting)
+    return calls
+
+
+def frames_of(vision, steps, batch=1):
+    return [torch.randn(batch, steps, *f.shape) for f in vision.config.image_features.values()]
+
+
+@torch.no_grad()
+def test_a_frame_is_encoded_once_and_gives_the_same_features(make_policy, monkeypatch):
+    vision = make_policy(cameras=2, depths=1, n_obs_steps=2).average.vision.eval()
+    stream = frames_of(vision, 4, batch=2)
+    calls = counted(vision, monkeypatch)
+    for start, encoded in ((0, [1, 1]), (1, [1]), (1, []), (2, [1])):
+        window = [camera[:, start : start + 2] for camera in stream]
+        calls.clear()
+        seen = vision(window)
+        assert calls == encoded
+        vision.forget()
+        with torch.enable_grad():  # nothing is remembered where gradients flow
+            plain = vision(window)
+        vision(window)
+        for ours, theirs in zip(seen, plain, strict=True):
+            torch.testing.assert_close(ours, theirs.detach(), **CLOSE)
+
+
+@torch.no_grad()
+def test_encoded_frames_are_forgotten_when_weights_or_pixels_change(make_policy, monkeypatch):
+    vision = make_policy(cameras=1, n_obs_steps=2).average.vision.eval()
+    window = frames_of(vision, 2)
+    calls = counted(vision, monkeypatch)
+    first = vision(window).tokens
+    vision.load_state_dict({name: value * 1.1 for name, value in vision.state_dict().items()})
+    second = vision(window).tokens
+    assert calls == [1, 1] * 2
+    vision.train()
+    for parameter in vision.parameters():
+        parameter.data.mul_(1.1)
+    third = vision.eval()(window).tokens
+    assert calls == [1, 1] * 3
+    window[0][:, 1] += 1.0  # the caller fills the same memory with other pixels
+    vision(window)
+    assert calls == [1, 1] * 3 + [1]
+    assert len({float(tokens.sum()) for tokens in (first, second, third)}) == 3
+
+
+def test_the_frame_before_a_plan_is_encoded_before_it(make_policy, make_observation, monkeypatch):
+    policy = make_policy(cameras=1, n_obs_steps=2, n_action_steps=3).eval()
+    plain = make_policy(cameras=1, n_obs_steps=2, n_action_steps=3).eval()
+    monkeypatch.setattr(plain._network.vision, "_remembers", lambda images: False)
+    calls = counted(policy._network.vision, monkeypatch)
+    encoded = []
+    for seed in range(7):
+        observation = make_observation(policy.config, seed=seed)
+        noise = torch.randn(1, policy.config.horizon, 4)
+        calls.clear()
+        action = policy.select_action(observation, noise=noise)
+        encoded.append(len(calls))
+        torch.testing.assert_close(action, plain.select_action(observation, noise=noise), **CLOSE)
+    assert encoded == [1, 0, 1, 1, 0, 1, 1]  # a plan at 0, 3, 6: only its newest frame is new to it
+
+
+def test_a_copied_or_sent_network_has_seen_nothing(make_policy):
+    import pickle
+    from copy import deepcopy
+
+    vision = make_policy(cameras=1, n_obs_steps=2).average.vision.eval()
+    with torch.no_grad():
+        vision(frames_of(vision, 2))
+    assert len(vision._seen._frames) == 2
+    assert not deepcopy(vision)._seen._frames
+    assert not pickle.loads(pickle.dumps(vision._seen))._frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "fields"), [("mlp", {"denoiser_depth": 1}), ("unet", {"unet_dims": (8, 16)})]
+)
+@torch.no_grad()
+def test_the_denoising_loop_compiles_to_one_graph(make_denoiser, kind, fields):
+    denoiser, config = make_denoiser(kind, **fields)
+    scheduler = make_scheduler(100, "squaredcos_cap_v2", "sample")
+    chain = make_chain(scheduler, 2, 0.4)
+    noise, draft = torch.randn(1, 16, 4), torch.randn(1, 16, 4)
+    condition = torch.randn(1, 2 * config.condition_dim)
+
+    def sample(noise, draft, condition):
+        conditioned = Conditioned(denoiser, condition)
+        words = {"steps": 2, "draft": draft, "draft_noise": 0.4, "chain": chain}
+        return ddim_sample(scheduler, conditioned, noise, **words)
+
+    compiled = torch.compile(sample, backend="eager", fullgraph=True)  # a break would raise
+    expected = sample(noise, draft, condition)
+    torch.testing.assert_close(compiled(noise, draft, condition), expected, **CLOSE)

@@ -330,6 +330,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             actions = chunk[:, : self.config.n_action_steps].unbind(1)
             # A robot that holds looks again at the next frame.
             self._actions.extend(actions[:1] if self.last_info["emergency"].any() else actions)
+        elif self._network.vision is not None and len(self._actions) < self.config.n_obs_steps:
+            # The next plan looks back at this frame; there is time to encode it now.
+            self._network.vision.look_ahead([batch[key] for key in self.config.image_features])
         self._last_action = self._actions.popleft()
         return self._last_action
 

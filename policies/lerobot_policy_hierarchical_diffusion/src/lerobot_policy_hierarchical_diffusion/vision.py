@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lerobot_ext.nn.cameras import CameraFeatures, MultiCameraEncoder
+from lerobot_ext.nn.cameras import CameraFeatures, CameraLook, MultiCameraEncoder
 from lerobot_ext.nn.depth import normalised_nothing, with_masks
 
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
+from .fast.frames import SeenFrames
 
 
 class Vision(nn.Module):
@@ -32,6 +33,7 @@ class Vision(nn.Module):
     def __init__(self, config: HierarchicalDiffusionConfig) -> None:
         super().__init__()
         self.config = config
+        self._seen = SeenFrames(config.n_obs_steps)
         planes = [feature.shape[0] for feature in config.image_features.values()]
         self.colour = [i for i, channels in enumerate(planes) if channels == 3]
         self.depth = [i for i, channels in enumerate(planes) if channels == 1]
@@ -71,12 +73,40 @@ class Vision(nn.Module):
         Returns:
             `CameraFeatures`: Tokens (B, O * (C + Z) * P, D) and pooled vectors (B, O, (C + Z) * D).
         """
-        parts = []
-        if self.colour_encoder is not None:
-            parts.append(self.colour_encoder([images[i] for i in self.colour]))
-        if self.depth_encoder is not None:
-            parts.append(self.depth_encoder(with_masks([images[i] for i in self.depth], self.nothing)))
+        looks = self._seen.looks(self, images) if self._remembers(images) else self.look(images)
+        encoders = [encoder for encoder in (self.colour_encoder, self.depth_encoder) if encoder is not None]
+        parts = [encoder.assembled(look) for encoder, look in zip(encoders, looks, strict=True)]
         return CameraFeatures(
             tokens=torch.cat([part.tokens for part in parts], dim=1),
             pooled=torch.cat([part.pooled for part in parts], dim=2),
         )
+
+    def look(self, images: list[Tensor]) -> list[CameraLook]:
+        """What each network (colour, depth) makes of each frame for itself; arguments as `forward`'s."""
+        looks = []
+        if self.colour_encoder is not None:
+            looks.append(self.colour_encoder.look([images[i] for i in self.colour]))
+        if self.depth_encoder is not None:
+            looks.append(self.depth_encoder.look(with_masks([images[i] for i in self.depth], self.nothing)))
+        return looks
+
+    @torch.no_grad()
+    def look_ahead(self, images: list[Tensor]) -> None:
+        """Encode a frame that a later plan will look back at, (B, 3 or 1, H, W) a camera."""
+        if self._remembers(images):
+            self._seen.looks(self, [camera[:, None] for camera in images])
+
+    def forget(self) -> None:
+        """Drop the frames that were encoded last."""
+        self._seen.clear()
+
+    def train(self, mode: bool = True) -> Vision:
+        """Switch between training and evaluation; weights may have changed in between."""
+        self.forget()
+        return super().train(mode)
+
+    def _remembers(self, images: list[Tensor]) -> bool:
+        """Where frames come twice, no gradient flows, and comparing pixels does not make a device wait."""
+        learns = self.training or torch.is_grad_enabled()
+        on_cpu = images[0].device.type == "cpu"
+        return self.config.n_obs_steps > 1 and on_cpu and not (learns or torch.compiler.is_compiling())

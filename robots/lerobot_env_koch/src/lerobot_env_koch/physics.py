@@ -34,7 +34,7 @@ from lerobot_env_koch.tasks import (
     draw_scene,
     goal_met,
 )
-from lerobot_env_koch.tour import Tour
+from lerobot_env_koch.tour import GUIDE_REST_S, GUIDE_TOLERANCE_M, Tour
 from lerobot_env_koch.units import LOWER_RAD, UPPER_RAD
 
 FloatArray = NDArray[np.float64]
@@ -118,6 +118,7 @@ class KochWorld:
         self._missed_for_s = 0.0
         self._goal: FloatArray = np.zeros(3)
         self._tour: Tour | None = None
+        self._guide: Tour | None = None
         self._sides: Sides | None = None
         self.reset("lift", np.random.default_rng(0))
 
@@ -144,6 +145,7 @@ class KochWorld:
         self.data.mocap_pos[self._goal_mocap] = scene.marker_m
         self._goal = scene.goal_m.copy()
         self._tour = Tour(self._goal) if task == "tour" else None
+        self._guide = Tour(self._goal, GUIDE_TOLERANCE_M, GUIDE_REST_S) if task == "tour" else None
         self._sides = Sides(self._goal, scene.side, task == "either") if scene.side else None
         self._steps_due = 0.0
         self._met_for_s = self._missed_for_s = 0.0
@@ -269,6 +271,8 @@ class KochWorld:
             mujoco.mj_forward(self.model, self.data)
             if self._tour is not None:
                 self._tour.follow(self.gripper_tip(), n * h)
+            if self._guide is not None:
+                self._guide.follow(self.gripper_tip(), n * h)
             self._met_for_s = self._met_for_s + n * h if self._goal_met() else 0.0
             missed = self._sides is not None and self._sides.is_missed(self.gripper_tip())
             self._missed_for_s = self._missed_for_s + n * h if missed else 0.0
@@ -368,10 +372,10 @@ class KochWorld:
 
     @property
     def next_stop(self) -> FloatArray:
-        """(3,) where a tour leads next or which side is meant, in m; the goal of any other task."""
+        """(3,) where a demonstrator goes: where a tour leads next or which side is meant, in m; the goal of any other task."""
         if self._sides is not None:
             return self._sides.wanted.copy()
-        return self.goal if self._tour is None else self._tour.next_stop.copy()
+        return self.goal if self._guide is None else self._guide.next_stop.copy()
 
     @property
     def instruction(self) -> str:

@@ -18,7 +18,11 @@ SIDE_M: Final = np.array([0.035, 0.0, 0.0])
 """From the middle to the right stop."""
 
 REST_S: Final = 0.35
-"""How long the gripper rests in the middle: 10 frames."""
+"""How long the gripper has to rest in the middle: 10 frames."""
+
+GUIDE_TOLERANCE_M: Final = 0.006
+GUIDE_REST_S: Final = 0.45
+"""A demonstrator comes closer and rests longer than is asked for: who learns from it may err a little."""
 
 
 class Tour:
@@ -26,9 +30,15 @@ class Tour:
 
     Args:
         middle_m (`FloatArray`): (3,) its middle stop.
+        tolerance_m (`float`, *optional*, defaults to `0.015`): How near counts as there.
+        rest_s (`float`, *optional*, defaults to `0.35`): How long the gripper has to rest in the middle.
     """
 
-    def __init__(self, middle_m: FloatArray) -> None:
+    def __init__(
+        self, middle_m: FloatArray, tolerance_m: float = REACH_TOLERANCE_M, rest_s: float = REST_S
+    ) -> None:
+        self.tolerance_m = tolerance_m
+        self.rest_s = rest_s
         left, right = middle_m - SIDE_M, middle_m + SIDE_M
         self.stops = (left, middle_m, right, middle_m, left)
         self.done = 0
@@ -46,12 +56,12 @@ class Tour:
 
     def follow(self, tip_m: FloatArray, dt_s: float) -> None:
         """Take note of where the gripper's tip (3,) has been for the last `dt_s`."""
-        if self.is_over or float(np.linalg.norm(tip_m - self.next_stop)) > REACH_TOLERANCE_M:
+        if self.is_over or float(np.linalg.norm(tip_m - self.next_stop)) > self.tolerance_m:
             self._rested_s = 0.0
             return
         self._rested_s += dt_s
         # The middle is every second stop.
-        if self.done % 2 == 0 or self._rested_s >= REST_S:
+        if self.done % 2 == 0 or self._rested_s >= self.rest_s:
             self.done += 1
             self._rested_s = 0.0
 

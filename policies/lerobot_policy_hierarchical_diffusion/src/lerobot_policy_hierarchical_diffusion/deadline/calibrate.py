@@ -36,6 +36,8 @@ def measure_costs(
     samples = []
     with _all_layers(network):
         for number in range(_WARM_UP + repeats):
+            if network.vision is not None:
+                network.vision.forget()  # a robot's frames differ, and each has to be encoded
             # The callback makes the laps exact on an accelerator.
             _, info = network.plan(
                 observation, None, _TIMED_STEPS, frozenset(network.names), lambda *_: _TIMED_STEPS

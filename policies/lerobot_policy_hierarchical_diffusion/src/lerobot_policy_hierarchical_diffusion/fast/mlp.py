@@ -7,7 +7,6 @@ Legend: `B` batch, `K` denoising steps, `H` chunk length, `A` action width, `C` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from lerobot_ext.nn.embeddings import SinusoidalEmbedding
 from ..denoiser import MLPDenoiser
 
 
-@cache
 def plain_types() -> frozenset[type[nn.Module]]:
     """What an MLP denoiser is made of."""
     ours = {MLPDenoiser, FiLM, FiLMResidualBlock, SinusoidalEmbedding}

@@ -13,7 +13,6 @@ condition width, `D` channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +26,6 @@ _MANY_WEIGHTS = 2**22
 if it has at least `_MANY_WEIGHTS`: where that was faster on the CPUs it was measured on."""
 
 
-@cache
 def plain_types() -> frozenset[type[nn.Module]]:
     """What a U-Net denoiser is made of."""
     from lerobot.policies.diffusion import modeling_diffusion as stock
