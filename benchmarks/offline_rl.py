@@ -32,7 +32,7 @@ METHODS: dict[str, list[str]] = {
     "lapo": ["--policy.extraction=lapo"],
     "bc": ["--policy.extraction=bc"],
     "filtered_bc": ["--policy.extraction=filtered_bc"],
-    "iql": ["--policy.extraction=iql"],
+    "iql": ["--policy.extraction=iql", "--policy.expectile=0.7"],
 }
 DATA_SEED = 7
 EVAL_SEED = 100_000

@@ -36,9 +36,9 @@ def run(*words: str) -> str:
 
 
 def logged(text: str) -> dict[int, str]:
-    """What was logged of each step, from the loss on, without times."""
+    """What was logged of each step, from the loss on, without times and memory."""
     return {
-        int(step): re.sub(r"\b(updt_s|data_s|smp/s|eta|lr|mem_gb):\S+", "", rest)
+        int(step): re.sub(r"\b(updt_s|data_s|smp/s|eta|lr|mem_\w+):\S+", "", rest)
         for step, rest in re.findall(r"step:(\d+) .*? (loss:.*)", text)
     }
 

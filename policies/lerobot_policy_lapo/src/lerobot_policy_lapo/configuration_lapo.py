@@ -52,7 +52,7 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
         obs_feature_dim (`int`, *optional*, defaults to `256`): Width of the features of an observation, made
             of all cameras and joints.
         hidden_dim (`int`, *optional*, defaults to `256`): Width of the hidden layers of every network.
-        hidden_layers (`int`, *optional*, defaults to `3`): Their number, in every network.
+        hidden_layers (`int`, *optional*, defaults to `2`): Their number, in every network.
         random_shift (`int`, *optional*, defaults to `4`): Each training image is shifted by up to this many
             pixels.
         encoder_trained_by (`str`, *optional*, defaults to `"both"`): Which losses train the observation
@@ -71,9 +71,9 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
             `"episode_end"` (all), `"never"`; `"auto"` takes the first of these whose column the dataset has.
         n_critics (`int`, *optional*, defaults to `2`): Members of the critic ensemble.
         critic_layer_norm (`bool`, *optional*, defaults to `True`): Layer normalisation in critic and value.
-        expectile (`float`, *optional*, defaults to `0.9`): For `"lapo"` the weight of actions with a positive
+        expectile (`float`, *optional*, defaults to `0.98`): For `"lapo"` the weight of chunks with a positive
             advantage (others get the rest): nearer to 1 filters more and covers less. For `"iql"` the
-            expectile of the value. In (0, 1).
+            expectile of the value, for which 0.7 to 0.9 are usual. In (0, 1).
         kl_beta (`float`, *optional*, defaults to `1.0`): Weight of the VAE's KL divergence.
         latent_dim (`int`, *optional*): Width of the VAE's latent; twice the action's by default.
         max_latent (`float`, *optional*, defaults to `2.0`): The actor's latents lie within this many standard
@@ -86,7 +86,7 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
             exponential of this times its advantage, values being in units of the largest; at most 100.
         filter_share (`float`, *optional*, defaults to `0.3`): `"filtered_bc"`: share of the episodes, those
             with the largest returns, that are imitated.
-        tau (`float`, *optional*, defaults to `0.005`): How far the target networks move towards the trained
+        tau (`float`, *optional*, defaults to `0.01`): How far the target networks move towards the trained
             ones at each step; the targets are also what acts.
         optimizer_lr (`float`, *optional*, defaults to `3e-4`): Learning rate of VAE, actor and encoder.
         optimizer_critic_lr (`float`, *optional*, defaults to `5e-4`): Learning rate of critic and value.
@@ -107,7 +107,7 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
     image_feature_dim: int = 128
     obs_feature_dim: int = 256
     hidden_dim: int = 256
-    hidden_layers: int = 3
+    hidden_layers: int = 2
     random_shift: int = 4
     encoder_trained_by: str = "both"
 
@@ -123,7 +123,7 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
     critic_layer_norm: bool = True
 
     # Extraction.
-    expectile: float = 0.9
+    expectile: float = 0.98
     kl_beta: float = 1.0
     latent_dim: int | None = None
     max_latent: float = 2.0
@@ -133,7 +133,7 @@ class LAPOConfig(ExtraStepsField, PreTrainedConfig):
     filter_share: float = 0.3
 
     # Optimisation.
-    tau: float = 0.005
+    tau: float = 0.01
     optimizer_lr: float = 3e-4
     optimizer_critic_lr: float = 5e-4
     optimizer_weight_decay: float = 0.0

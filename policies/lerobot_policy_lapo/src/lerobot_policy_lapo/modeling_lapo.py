@@ -80,7 +80,9 @@ class LAPOPolicy(PreTrainedPolicy):
         self.target = make_target(self.network)
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
         self._dataset_stats = dataset_stats
-        self._episodes_of_dataset = None if dataset_meta is None else read_episodes(dataset_meta)
+        self._reads_labels = config.learns_values or config.extraction == "filtered_bc"
+        known = self._reads_labels and dataset_meta is not None
+        self._episodes_of_dataset = read_episodes(dataset_meta) if known else None
         self.labels = ChunkLabels(config.chunk_rules)
         self.set_episodes(self._episodes_of_dataset)
         self._objective = Objective(config, self.network, self.target, self.labels)
@@ -89,7 +91,7 @@ class LAPOPolicy(PreTrainedPolicy):
 
     def set_episodes(self, episodes: Episodes | None) -> None:
         """Take rewards, ends and returns from these episodes, as those of the dataset in training."""
-        if self.config.learns_values or self.config.extraction == "filtered_bc":
+        if self._reads_labels:
             self.labels.set_dataset(episodes, self._dataset_stats)
 
     # ---- training ----------------------------------------------------------------------------------------
