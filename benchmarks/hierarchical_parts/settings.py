@@ -62,7 +62,7 @@ TASKS = {
             held_out=30,
             batch=64,
             points=(100, 200, 400),
-            why="the instruction alone tells left from right: who cannot read gets half of them",
+            why="only the instruction tells left from right; ours, seed 0, did 19 of 50 after 400",
         ),
         Task(
             "tour",
