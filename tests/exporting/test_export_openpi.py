@@ -11,12 +11,13 @@ from lerobot.policies.pi0 import processor_pi0
 from lerobot.policies.pi0.modeling_pi0 import PI0Policy
 from safetensors.torch import load_file, save_file
 from serving_checkpoints import save_act
-from tiny_pi0 import shrink_pi0, tiny_pi0_config, word_tokenizer
+from tiny_pi0 import PI0_MARKS, shrink_pi0, tiny_pi0_config, word_tokenizer
 
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.exporting.export import _act, _load, export
 from lerobot_ext.exporting.openpi import read_norm_stats, read_openpi
 
+pytestmark = PI0_MARKS
 EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 # Of a checkpoint that OpenPI's own converter wrote, layer numbers left out.
 OPENPI_NAMES = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,20 @@ import pytest
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
+
+_HAS_PI0 = find_spec("transformers") is not None and find_spec("peft") is not None
+PI0_MARKS = [
+    pytest.mark.pi0,
+    pytest.mark.skipif(not _HAS_PI0, reason="test_pi0_environment.py runs it, where transformers is"),
+]
+
+
+def needs_pi0(test: Any) -> Any:
+    """Mark a test that needs a pi0."""
+    for mark in PI0_MARKS:
+        test = mark(test)
+    return test
+
 
 WIDTHS = {"gemma_2b": 32, "gemma_300m": 16}
 TOKENS = 6

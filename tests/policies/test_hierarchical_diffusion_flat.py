@@ -156,3 +156,21 @@ def test_outputs_of_another_number_of_robots_do_not_serve(make_policy, make_batc
         observation = policy.observation_from_batch(batch)
         network.plan(observation, None, 1, frozenset(LAYER_NAMES), slow=slow)
     assert len(slow.recall("planning", 3).features) == 3
+
+
+def test_planning_shifts_the_draft(make_policy, make_batch):
+    """What the task's text says reaches the draft, of which the manipulation layer knows nothing."""
+    policy = make_policy(num_inference_steps=0, ema_decay=0.0).eval()
+    torch.nn.init.normal_(policy.network.layers["planning"].shift.weight)
+    batch = make_batch(policy.config, size=2)
+
+    def draft(task):
+        return policy.predict_action_chunk(dict(batch) | {"task": [task] * 2})
+
+    assert not torch.equal(draft("left"), draft("right"))
+    told = policy.last_info["layers"]
+    expected = told["manipulation"]["draft"] + told["planning"]["draft_shift"]
+    torch.testing.assert_close(draft("right"), expected)
+    policy.set_layer_enabled("planning", False)
+    assert torch.equal(draft("left"), draft("right"))
+    torch.testing.assert_close(draft("left"), policy.last_info["layers"]["manipulation"]["draft"])

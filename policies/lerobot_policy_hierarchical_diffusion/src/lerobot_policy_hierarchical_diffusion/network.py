@@ -22,7 +22,15 @@ from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 from .deadline.stopwatch import Stopwatch
 from .denoiser import make_denoiser
 from .fast.conditioned import Conditioned
-from .layers.base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, Targets
+from .layers.base import (
+    COMMAND_CLIP,
+    HierarchyLayer,
+    LayerContext,
+    LayerInputs,
+    LayerOutput,
+    Targets,
+    draft_of,
+)
 from .layers.dynamics import DynamicsLayer
 from .layers.manipulation import ManipulationLayer
 from .layers.planning import PlanningLayer
@@ -138,6 +146,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
                 cfg.planning_dim,
                 cfg.planning_depth,
                 **attention,  # type: ignore[arg-type]
+                draft_shape=(cfg.horizon, self.action_dim),
             ),
         }
         return {name: make[name]() for name in self.names}
@@ -358,7 +367,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         mask = self.fixed_mask(batch, device, heard)
         outputs = self.run_layers(inputs, mask, enabled=heard | {"safety"}, watch=watch, slow=slow)
         condition = self.condition(inputs, outputs, mask)
-        draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
+        draft = draft_of({name: output.info for name, output in outputs.items()})
         if noise is None:
             noise = torch.randn(batch, self.config.horizon, self.action_dim, device=device)
         denoise = Conditioned(self.denoiser, condition)

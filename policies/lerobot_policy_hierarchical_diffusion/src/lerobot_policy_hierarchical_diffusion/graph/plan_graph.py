@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..fast.conditioned import Conditioned
+from ..layers.base import draft_of
 from ..network import HierarchicalDiffusionNetwork, Observation
 from ..sampling import ddim_sample, make_chain
 
@@ -69,7 +70,7 @@ class PlanGraph(nn.Module):
         mask = network.fixed_mask(len(state), state.device, self.enabled)
         outputs = network.run_layers(inputs, mask, enabled=self.enabled | {"safety"})
         condition = network.condition(inputs, outputs, mask)
-        draft = outputs["manipulation"].info["draft"] if "manipulation" in outputs else None
+        draft = draft_of({name: output.info for name, output in outputs.items()})
         chunk = ddim_sample(
             network.scheduler,
             Conditioned(network.denoiser, condition),

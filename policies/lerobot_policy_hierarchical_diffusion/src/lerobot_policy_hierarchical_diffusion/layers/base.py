@@ -8,6 +8,7 @@ steps, `S` state width, `E` environment width, `A` action width, `P` image token
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -118,6 +119,22 @@ class LayerOutput:
     features: Tensor
     loss: Tensor | None
     info: dict[str, Tensor]
+
+
+def draft_of(infos: Mapping[str, Mapping[str, Tensor]]) -> Tensor | None:
+    """Where denoising starts, (B, H, A): the manipulation layer's draft, shifted by the planning layer's.
+
+    Args:
+        infos (`Mapping[str, Mapping[str, Tensor]]`): `LayerOutput.info` of the layers that ran.
+
+    Returns:
+        None without a manipulation layer.
+    """
+    draft = infos.get("manipulation", {}).get("draft")
+    shift = infos.get("planning", {}).get("draft_shift")
+    if draft is None or shift is None:
+        return draft
+    return draft.detach() + shift
 
 
 class HierarchyLayer(nn.Module, ABC):

@@ -9,15 +9,18 @@ from torch.nn import functional as F
 
 from lerobot_ext.nn.blocks import TransformerBlock
 
-from ..targets import Phase, future_velocities, motion_phase, next_keyframe
-from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
+from ..targets import Phase, future_velocities, masked_mean, motion_phase, next_keyframe
+from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, draft_of
 
 
 class PlanningLayer(HierarchyLayer):
     """A transformer over a strided memory, the task text and what the manipulation layer has seen.
 
+    What it knows (the task's text, what was done before) the manipulation layer does not, so it also shifts
+    that layer's draft, where denoising starts.
+
     Loss: smooth L1 of the subgoal (state and environment at the next keyframe), squared error of the
-    episode's progress, and cross-entropy of the phase of the motion.
+    episode's progress, cross-entropy of the phase of the motion, and L1 of the shifted draft.
 
     Args:
         memory_steps (`int`): Length M of the memory.
@@ -27,6 +30,7 @@ class PlanningLayer(HierarchyLayer):
         depth (`int`): Transformer blocks.
         heads (`int`): Attention heads.
         dropout (`float`): Dropout.
+        draft_shape (`tuple[int, int]`): (H, A) of a draft.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class PlanningLayer(HierarchyLayer):
         depth: int,
         heads: int,
         dropout: float,
+        draft_shape: tuple[int, int],
     ) -> None:
         super().__init__(dim)
         self.frame = nn.Linear(observation_dim, dim)
@@ -50,9 +55,18 @@ class PlanningLayer(HierarchyLayer):
         self.subgoal = nn.Linear(dim, observation_dim)
         self.progress = nn.Linear(dim, 1)
         self.phase = nn.Linear(dim, len(Phase))
+        self.draft_shape = draft_shape
+        self.shift = None
+        if seen_dim:
+            self.shift = nn.Linear(dim, draft_shape[0] * draft_shape[1])
+            nn.init.zeros_(self.shift.weight)  # at first the draft is the manipulation layer's own
+            nn.init.zeros_(self.shift.bias)
 
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
-        """Return features, the loss, `subgoal` (B, S + E), `progress` (B,) in [0, 1] and `phase` (B,)."""
+        """Return features, the loss, `subgoal` (B, S + E), `progress` (B,) in [0, 1] and `phase` (B,).
+
+        Beside a manipulation layer also `draft_shift` (B, H, A).
+        """
         memory = inputs.memory
         tokens = [
             self.readout.expand(len(memory), -1, -1),
@@ -71,6 +85,8 @@ class PlanningLayer(HierarchyLayer):
         progress_logit = self.progress(features)[:, 0]
         phase_logits = self.phase(features)
         info = {"subgoal": subgoal, "progress": progress_logit.sigmoid(), "phase": phase_logits.argmax(-1)}
+        if self.shift is not None:
+            info["draft_shift"] = self.shift(features).view(-1, *self.draft_shape)
         if context.targets is None:
             return LayerOutput(features, None, info)
 
@@ -83,6 +99,10 @@ class PlanningLayer(HierarchyLayer):
             loss = loss + 0.0 * progress_logit  # keeps every parameter in the graph for distributed training
         else:
             loss = loss + (info["progress"] - context.targets.progress).square()
+        draft = draft_of({name: output.info for name, output in context.outputs.items()} | {"planning": info})
+        if draft is not None:
+            missed = (draft - context.targets.actions).abs()
+            loss = loss + masked_mean(missed, context.targets.actions_valid)
         return LayerOutput(features, loss, info)
 
     @staticmethod
