@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -23,11 +23,12 @@ from typing import Any
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 from torch import Tensor, nn
 
 from lerobot_ext.nn.ema import update_ema, warm_decay
 
+from .batch import episode_bounds, known_action, last_action_of, tasks_of, with_time
 from .configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS, HierarchicalDiffusionConfig
 from .curriculum import Curriculum, CurriculumStage
 from .deadline.planner import TimedPlanner
@@ -101,7 +102,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         if config.ema_decay > 0:
             self.average = deepcopy(self.network).requires_grad_(False)
             self.register_load_state_dict_pre_hook(_start_missing_average)
-        self._episodes = _episode_bounds(dataset_meta)
+        self._episodes = episode_bounds(dataset_meta)
         self._enabled = frozenset(config.layers)
         self._slow = SlowLayers({"planning": config.planning_interval})
         self._planner = TimedPlanner(None, config.num_inference_steps)
@@ -322,7 +323,9 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """
         self._memory.append(*self._frame(batch))
         if self._actions and self._network.filter.armed:
-            remembered = self._memory.observation([None] * len(batch[OBS_STATE]), _known(self._last_action))
+            remembered = self._memory.observation(
+                [None] * len(batch[OBS_STATE]), known_action(self._last_action)
+            )
             if self._network.alarm(remembered).any():
                 self._actions.clear()  # the plan is over; the new one holds
         if not self._actions:
@@ -383,7 +386,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 self.config.horizon,
             )
         observation = (
-            self._memory.observation(_tasks(batch, len(batch[OBS_STATE])), _known(self._last_action))
+            self._memory.observation(tasks_of(batch, len(batch[OBS_STATE])), known_action(self._last_action))
             if self._memory
             else self.observation_from_batch(batch)
         )
@@ -423,11 +426,11 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 camera = camera[:, window.observation]
             images.append(camera)
         return Observation(
-            state=_with_time(batch[OBS_STATE], frames),
-            environment=None if environment is None else _with_time(environment, frames),
+            state=with_time(batch[OBS_STATE], frames),
+            environment=None if environment is None else with_time(environment, frames),
             images=images,
-            tasks=_tasks(batch, len(batch[OBS_STATE])),
-            last_action=_last_action(batch, self.config.horizon),
+            tasks=tasks_of(batch, len(batch[OBS_STATE])),
+            last_action=last_action_of(batch, self.config.horizon),
         )
 
     def _continue_curriculum(self) -> None:
@@ -464,21 +467,6 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         return loaded
 
 
-def _known(action: Tensor | None) -> Tensor | None:
-    """`Observation.last_action` of an action (B, A) that was executed."""
-    return None if action is None else torch.cat([action, torch.ones_like(action[:, :1])], dim=-1)
-
-
-def _last_action(batch: dict[str, Any], horizon: int) -> Tensor | None:
-    """`Observation.last_action` of a training batch, whose chunk begins with it."""
-    actions = batch.get(ACTION)
-    if actions is None or actions.ndim != 3 or actions.shape[1] != horizon + 1:
-        return None
-    padded = batch.get(f"{ACTION}_is_pad")
-    known = torch.ones_like(actions[:, 0, :1]) if padded is None else (~padded[:, :1]).to(actions.dtype)
-    return torch.cat([actions[:, 0] * known, known], dim=-1)
-
-
 def _start_missing_average(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Start the averaged weights at the trained ones when a checkpoint was made without averaging."""
     if any(key.startswith(f"{prefix}average.") for key in state_dict):
@@ -491,26 +479,3 @@ def _start_missing_average(module: nn.Module, state_dict: dict[str, Tensor], pre
 def _fingerprint(curriculum: list[CurriculumStage]) -> int:
     """A number that tells one curriculum from another, alike in every process."""
     return zlib.crc32(repr(curriculum).encode()) if curriculum else 0
-
-
-def _episode_bounds(dataset_meta: Any | None) -> tuple[Tensor, Tensor] | None:
-    """First frame and one past the last frame of each episode, (E,) each."""
-    if dataset_meta is None:
-        return None
-    episodes = dataset_meta.episodes
-    bounds: Iterable[str] = ("dataset_from_index", "dataset_to_index")
-    starts, ends = (torch.as_tensor(episodes[name], dtype=torch.long) for name in bounds)
-    return starts, ends
-
-
-def _with_time(values: Tensor, frames: int) -> Tensor:
-    """Repeat a single observation (B, D) over `frames`; leave (B, W, D) as it is."""
-    return values if values.ndim == 3 else values[:, None].expand(-1, frames, -1)
-
-
-def _tasks(batch: dict[str, Any], size: int) -> list[str | None]:
-    """Task texts of a batch: a list, one string for all, or nothing."""
-    tasks = batch.get("task")
-    if tasks is None or isinstance(tasks, str):
-        return [tasks] * size
-    return list(tasks)
