@@ -38,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hierarchical_parts import methods, settings
 from hierarchical_parts.cells import ON_OURS
-from hierarchical_parts.settings import DEFAULT_TASKS, TASKS, Settings
+from hierarchical_parts.settings import TASKS, Settings
 from hierarchical_parts.store import Store
 
 KINDS = ("train", "success", *ON_OURS)
@@ -55,8 +55,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--tasks",
         type=_some(tuple(TASKS)),
-        default=list(DEFAULT_TASKS),
-        help=f"{', '.join(TASKS)} (default: {','.join(DEFAULT_TASKS)})",
+        default=list(TASKS),
+        help=f"{', '.join(TASKS)} (default: all)",
     )
     parser.add_argument(
         "--methods",
