@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from hierarchical_parts import budget, nulling, safety, targets
-from hierarchical_parts.intervals import difference
 from hierarchical_parts.methods import METHODS
 from hierarchical_parts.settings import OURS, TASKS
 from hierarchical_parts.store import Store
+from lerobot_ext.bootstrap import difference
 from lerobot_ext.intervals import wilson_interval
 
 BEGIN, END = "<!-- benchmarks/hierarchical.py -->", "<!-- /benchmarks/hierarchical.py -->"

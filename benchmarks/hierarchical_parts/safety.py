@@ -16,8 +16,8 @@ from torch import Tensor
 
 from hierarchical_parts import data, injection, policies
 from hierarchical_parts.injection import KINDS, Usual
-from hierarchical_parts.intervals import Interval, auroc, statistic
 from hierarchical_parts.settings import Settings, Task
+from lerobot_ext.bootstrap import Interval, auroc, statistic
 
 NOISE = 0.5
 """Standard deviation of the noise on planned actions, where their range is 2."""

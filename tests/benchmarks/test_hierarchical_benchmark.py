@@ -31,7 +31,7 @@ def settings(tmp_path):
 
 
 def test_a_ratio_of_sums_weighs_frames_and_not_episodes():
-    from hierarchical_parts.intervals import ratio_of_sums
+    from lerobot_ext.bootstrap import ratio_of_sums
 
     found = ratio_of_sums(np.array([[1.0, 9.0]]), np.array([[10.0, 10.0]]))
     assert found.value == 0.5
@@ -40,7 +40,7 @@ def test_a_ratio_of_sums_weighs_frames_and_not_episodes():
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says():
-    from hierarchical_parts.intervals import ratio_of_sums
+    from lerobot_ext.bootstrap import ratio_of_sums
 
     rng = np.random.default_rng(1)
     hits = 0
@@ -52,7 +52,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says():
 
 
 def test_the_interval_is_wider_when_trainings_differ():
-    from hierarchical_parts.intervals import difference
+    from lerobot_ext.bootstrap import difference
 
     rng = np.random.default_rng(2)
     alike = rng.normal(0.0, 0.1, size=(3, 50))
@@ -63,14 +63,14 @@ def test_the_interval_is_wider_when_trainings_differ():
 
 
 def test_sums_of_different_shapes_are_refused():
-    from hierarchical_parts.intervals import ratio_of_sums
+    from lerobot_ext.bootstrap import ratio_of_sums
 
     with pytest.raises(ValueError, match="one shape"):
         ratio_of_sums(np.ones((3, 4)), np.ones((3, 5)))
 
 
 def test_auroc_counts_pairs_and_half_of_the_ties():
-    from hierarchical_parts.intervals import auroc
+    from lerobot_ext.bootstrap import auroc
 
     negative, positive = np.array([0.1, 0.4, 0.4, 0.9]), np.array([0.4, 0.95])
     slow = np.mean([(p > n) + 0.5 * (p == n) for p in positive for n in negative])
@@ -261,21 +261,10 @@ def test_what_is_left_takes_as_long_as_its_like_did(settings, tmp_path):
 # ---- nulling
 
 
-def test_variants_are_all_alone_and_nested():
-    from hierarchical_parts.nulling import FULL, variants
-
-    found = variants(("a", "b", "c"))
-    assert found[FULL] == {"a", "b", "c"}
-    assert found["without b"] == {"a", "c"}
-    assert found["without any layer"] == frozenset()
-    assert found["only a, b"] == {"a", "b"}
-    assert len(found) == 7
-
-
 def test_a_rise_is_relative_to_the_full_loss():
-    from hierarchical_parts.nulling import FULL, rises
+    from hierarchical_parts.nulling import rises
 
-    one = {"sums": {FULL: [1.0, 3.0], "without a": [2.0, 4.0]}, "frames": [2, 2]}
+    one = {"sums": {"all layers": [1.0, 3.0], "without a": [2.0, 4.0]}, "frames": [2, 2]}
     assert rises([one])["without a"].value == pytest.approx(0.5)
 
 

@@ -96,7 +96,7 @@ def test_without_layers_the_loss_is_lerobots_own(make_policy, make_batch, camera
     observation = ours.observation_from_batch(batch)
     frames = ours.network.frames(observation)
     torch.manual_seed(3)
-    losses = ours.network.losses(observation, frames, ours._targets(batch, frames))
+    losses = ours.network.losses(observation, frames, ours.targets(batch, frames))
     # Means of the samples' means, and of all numbers, differ in the last bit.
     torch.testing.assert_close(losses["diffusion"].mean(), expected, rtol=1e-6, atol=0)
     if not training:

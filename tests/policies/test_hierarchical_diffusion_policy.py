@@ -128,7 +128,7 @@ def test_losses_ignore_padded_actions_and_states(make_policy, make_batch, denois
         fresh = make_policy(denoiser=denoiser)
         torch.manual_seed(5)
         frames = fresh.network.frames(fresh.observation_from_batch(batch))
-        targets = fresh._targets(batch, frames)
+        targets = fresh.targets(batch, frames)
         inputs = fresh.network.layer_inputs(fresh.observation_from_batch(batch), frames)
         outputs = fresh.network.run_layers(inputs, torch.ones(4, len(LAYER_NAMES)), targets)
         losses.append({n: o.loss for n, o in outputs.items()})
@@ -141,7 +141,7 @@ def test_diffusion_loss_does_not_count_padded_targets(make_policy, make_batch):
     batch = make_batch(policy.config, size=2)
     observation = policy.observation_from_batch(batch)
     frames = policy.network.frames(observation)
-    targets = policy._targets(batch, frames)
+    targets = policy.targets(batch, frames)
     condition = torch.zeros(2, 2 * policy.config.condition_dim)
     policy.network.denoiser.forward = lambda noisy, timestep, condition: torch.zeros_like(noisy)
     targets.actions_valid[:, 4:] = False
@@ -155,7 +155,7 @@ def test_diffusion_gradient_reaches_the_features_of_every_layer(make_policy, mak
     batch = make_batch(policy.config, size=8)
     observation = policy.observation_from_batch(batch)
     frames = network.frames(observation)
-    targets = policy._targets(batch, frames)
+    targets = policy.targets(batch, frames)
     inputs = network.layer_inputs(observation, frames)
     outputs = network.run_layers(inputs, torch.ones(8, len(LAYER_NAMES)), targets)
     for output in outputs.values():
@@ -218,7 +218,7 @@ def test_a_joint_that_never_moves_is_no_violation(make_policy, make_config, make
     outputs = policy.network.run_layers(
         policy.network.layer_inputs(policy.observation_from_batch(batch), frames),
         torch.ones(64, len(LAYER_NAMES)),
-        policy._targets(batch, frames),
+        policy.targets(batch, frames),
     )
     assert outputs["safety"].info["label"].mean() < 0.5
 

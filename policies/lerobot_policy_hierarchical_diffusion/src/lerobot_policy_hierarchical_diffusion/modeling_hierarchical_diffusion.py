@@ -160,7 +160,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 f"{offsets}. Build the dataset with this config's `observation_delta_indices`."
             )
         frames = network.frames(observation)
-        targets = self._targets(batch, frames)
+        targets = self.targets(batch, frames)
         if self.training:
             with self._step_randomness(frames.device):
                 losses = network.losses(observation, frames, targets)
@@ -235,7 +235,8 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """The weights in use: the trained ones in training, the averaged ones otherwise."""
         return self.network if self.training or self.average is None else self.average
 
-    def _targets(self, batch: dict[str, Any], frames: Tensor) -> Targets:
+    def targets(self, batch: dict[str, Any], frames: Tensor) -> Targets:
+        """What the layers are to foresee in a training batch, whose frames are from `network.frames`."""
         window, limits = self.network.window, self.network.limits
         actions, valid = demonstrated_chunk(batch, self.config.horizon)
         states_padded = batch.get(f"{OBS_STATE}_is_pad")

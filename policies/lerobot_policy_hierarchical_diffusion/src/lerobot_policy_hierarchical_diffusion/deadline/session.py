@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lerobot.configs.policies import PreTrainedConfig
 
-from lerobot_ext.cli.command import CommandError
 from lerobot_ext.cli.look import progress
 
 from ..configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS
+from ..loading import dataset_batches, load_policy
 from ..modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
-from ..network import Observation
 from .calibrate import measure_costs, measure_errors
 from .chooser import Chooser
 from .table import Choice, LatencyTable, choices
@@ -65,7 +61,7 @@ def measure(args: Namespace) -> Measured:
         costs = measure_costs(network, observation, args.repeats, lambda: bar.advance(task))
         errors: dict[Choice, tuple[float, float]] = {}
         if args.repo_id:
-            batches = _batches(policy, args)
+            batches = dataset_batches(policy, args)
             task = bar.add_task("errors", total=args.frames)
             watched = _watched(batches, lambda n: bar.advance(task, n))
             errors = measure_errors(network, watched, choices(network.names, MAX_INFERENCE_STEPS))
@@ -76,29 +72,6 @@ def measure(args: Namespace) -> Measured:
     return Measured(table, errors, args.repeats, path, network.names)
 
 
-def load_policy(path: str, device: str | None) -> HierarchicalDiffusionPolicy:
-    """A checkpoint, ready to plan.
-
-    Raises:
-        CommandError: It is none, or another policy's.
-    """
-    if not (Path(path) / "config.json").is_file():
-        raise CommandError(
-            f"{path} is no checkpoint: it has no config.json", "name its pretrained_model folder"
-        )
-    config = PreTrainedConfig.from_pretrained(path)
-    if config.type != HierarchicalDiffusionPolicy.name:
-        raise CommandError(
-            f"{path} is a policy of type {config.type}, whose parts cannot be chosen",
-            "`lerobot-ext offline-eval` times any policy",
-        )
-    if device:
-        config.device = device
-    with redirect_stdout(sys.stderr):  # LeRobot prints, and `--json` means that nobody else does
-        policy = HierarchicalDiffusionPolicy.from_pretrained(path, config=config)
-    return policy.to(config.device).eval()  # type: ignore[no-any-return]
-
-
 def _empty_observation(policy: HierarchicalDiffusionPolicy) -> dict[str, Any]:
     """One observation of the right shapes; costs do not depend on the values."""
     features = (policy.config.input_features or {}).items()
@@ -106,37 +79,6 @@ def _empty_observation(policy: HierarchicalDiffusionPolicy) -> dict[str, Any]:
     return {name: torch.zeros(1, *feature.shape, device=device) for name, feature in features} | {
         "task": ["a task of usual length"]
     }
-
-
-def _batches(
-    policy: HierarchicalDiffusionPolicy, args: Namespace
-) -> Iterator[tuple[Observation, dict[str, Any]]]:
-    """Preprocessed batches of evenly spread frames of the dataset."""
-    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-    from lerobot.datasets.factory import resolve_delta_timestamps
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-    from lerobot.policies.factory import make_pre_post_processors
-
-    try:
-        meta = LeRobotDatasetMetadata(args.repo_id, root=args.root)
-        windows = resolve_delta_timestamps(policy.config, meta)
-        dataset = LeRobotDataset(args.repo_id, root=args.root, delta_timestamps=windows)
-    except (OSError, ValueError) as error:
-        raise CommandError(
-            f"--dataset.repo_id {args.repo_id} cannot be read: {error}",
-            "look at it with `lerobot-ext doctor --dataset.repo_id=…`",
-        ) from error
-    preprocess, _ = make_pre_post_processors(
-        policy.config,
-        pretrained_path=args.path,
-        preprocessor_overrides={"device_processor": {"device": str(policy.config.device)}},
-    )
-    count = min(args.frames, len(dataset))
-    rows = torch.linspace(0, len(dataset) - 1, count).long().tolist()
-    loader = torch.utils.data.DataLoader(torch.utils.data.Subset(dataset, rows), batch_size=_BATCH)
-    for batch in loader:
-        prepared = preprocess(batch)
-        yield policy.observation_from_batch(prepared), prepared
 
 
 def _watched(batches: Any, advance: Any) -> Iterator[Any]:

@@ -22,7 +22,7 @@ from torch import Tensor
 from lerobot_ext.cli.command import CommandError
 
 from ..configuration_hierarchical_diffusion import MAX_INFERENCE_STEPS
-from ..deadline.session import load_policy
+from ..loading import load_policy
 from ..modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
 from .plan_graph import OUTPUTS, PlanGraph, embed_task
 

@@ -64,7 +64,7 @@ def ratio_of_sums(above: Floats, below: Floats, repeats: int = DRAWS) -> Interva
         raise ValueError(
             f"need two arrays of one shape (trainings, episodes), got {above.shape}, {below.shape}."
         )
-    rows = draws(*above.shape, repeats)
+    rows = draws(above.shape[0], above.shape[1], repeats)
     drawn = above[rows].sum((1, 2)) / below[rows].sum((1, 2))
     low, high = np.percentile(drawn, [2.5, 97.5])
     each = tuple(float(a / b) for a, b in zip(above.sum(1), below.sum(1), strict=True))
