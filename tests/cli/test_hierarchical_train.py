@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from two_ranks import run_two_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -97,3 +98,26 @@ def test_resume_continues_the_uninterrupted_run(dataset: list[str], tmp_path: Pa
     assert resumed == {step: whole[step] for step in (4, 5, 6)}
     last = run / "checkpoints" / "last" / "pretrained_model"
     assert load_file(last / "model.safetensors")["train_step"] == 6
+
+
+def test_two_ranks_train_every_layer(dataset: list[str], tmp_path: Path):
+    run = tmp_path / "ranks"
+    said = run_two_ranks(
+        tmp_path,
+        *SMALL,
+        *dataset,
+        f"--output_dir={run}",
+        "--steps=3",
+        "--save_freq=3",
+        "--log_freq=1",
+        "--batch_size=4",
+        "--num_workers=0",
+        "--env_eval_freq=0",
+        '--policy.curriculum=[{"name": "a", "layers": ["manipulation"], "steps": 1}, '
+        '{"name": "b", "layers": ["safety", "dynamics", "manipulation", "planning"]}]',
+    )
+    assert "hierarchical/planning_loss:" in said
+    weights = load_file(run / "checkpoints" / "last" / "pretrained_model" / "model.safetensors")
+    assert weights["train_step"] == 3
+    assert weights["network.stage_weights"].tolist() == [1.0] * 4
+    assert all(tensor.isfinite().all() for name, tensor in weights.items() if name.endswith("weight"))
