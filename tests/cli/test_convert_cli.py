@@ -15,7 +15,7 @@ from stock_cli import BIN, environment, run
 pytestmark = pytest.mark.slow
 
 
-def test_sample_validate_convert_and_label(tmp_path):
+def test_sample_validate_convert_label_and_train(tmp_path):
     sample = run(tmp_path, "lerobot-ext", "convert", "hdf5", f"{tmp_path}/log.hdf5", "--sample", "250")
     validated = run(
         tmp_path, "lerobot-ext", "convert", "hdf5", f"{tmp_path}/log.hdf5", "--validate", "--json"
@@ -44,6 +44,29 @@ def test_sample_validate_convert_and_label(tmp_path):
     dataset = LeRobotDataset("me/log", root=tmp_path / "me/log")
     assert (dataset.num_episodes, dataset.num_frames) == (3, 250)
     assert {"next.success", "mc_return"} <= set(dataset.features)
+
+    trained = run(
+        tmp_path,
+        "lerobot-train",
+        "--policy.type=lapo",
+        "--dataset.repo_id=me/log",
+        f"--dataset.root={tmp_path / 'me/log'}",
+        "--policy.device=cpu",
+        "--policy.push_to_hub=false",
+        "--policy.image_size=[32,32]",
+        "--policy.hidden_dim=16",
+        "--policy.chunk_size=2",
+        "--policy.n_action_steps=2",
+        "--steps=2",
+        "--batch_size=4",
+        "--num_workers=0",
+        "--env_eval_freq=0",
+        f"--output_dir={tmp_path / 'run'}",
+    )
+    assert trained.returncode == 0, trained.stderr[-3000:]
+    assert "offline RL: 3 episodes" in trained.stdout + trained.stderr
+    config = json.loads((tmp_path / "run/checkpoints/last/pretrained_model/config.json").read_text())
+    assert len(config["input_features"]) == 4  # three cameras and the joints
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
