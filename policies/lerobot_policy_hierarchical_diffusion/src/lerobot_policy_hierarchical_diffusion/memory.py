@@ -78,14 +78,23 @@ class EpisodeMemory:
                 self._frames.append((between, around))
         self.append(state, environment, images)
 
-    def observation(self, tasks: list[str | None], last_action: Tensor | None = None) -> Observation:
-        """The past frames of the window, as the network takes them, with the last action (B, A + 1)."""
+    def observation(
+        self, tasks: list[str | None], last_action: Tensor | None = None, *, images: bool = True
+    ) -> Observation:
+        """The past frames of the window, as the network takes them.
+
+        Args:
+            tasks (`list[str | None]`): One text a robot.
+            last_action (`Tensor`, *optional*): (B, A + 1) `Observation.last_action`.
+            images (`bool`, *optional*, defaults to `True`): Whether cameras are wanted.
+        """
         remembered = [self._frames[offset - 1] for offset in self.window.past]  # offset 0 is the last entry
+        cameras = list(zip(*self._images, strict=True)) if images else []
         environments = [environment for _, environment in remembered if environment is not None]
         return Observation(
             state=torch.stack([state for state, _ in remembered], dim=1),
             environment=torch.stack(environments, dim=1) if environments else None,
-            images=[torch.stack(camera, dim=1) for camera in zip(*self._images, strict=True)],
+            images=[torch.stack(camera, dim=1) for camera in cameras],
             tasks=tasks,
             last_action=last_action,
         )

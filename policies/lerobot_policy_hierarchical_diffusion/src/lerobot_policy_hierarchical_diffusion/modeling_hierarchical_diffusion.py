@@ -324,9 +324,10 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         """
         self._memory.append(*self._frame(batch))
         if self._actions and self._network.filter.armed:
-            remembered = self._memory.observation(
-                [None] * len(batch[OBS_STATE]), known_action(self._last_action)
-            )
+            # The safety layer needs neither text nor cameras, so every frame can afford it.
+            nothing_told: list[str | None] = [None] * len(batch[OBS_STATE])
+            last = known_action(self._last_action)
+            remembered = self._memory.observation(nothing_told, last, images=False)
             if self._network.alarm(remembered).any():
                 self._actions.clear()  # the plan is over; the new one holds
         if not self._actions:
