@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
+from lerobot.datasets import video_utils
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.video_utils import decode_video_frames
 from PIL import Image
 
 from lerobot_ext.cli.command import CommandError
@@ -175,5 +175,5 @@ def _decoded(
         )
     path = meta.root / meta.get_video_file_path(index, key)
     times = (row[f"videos/{key}/from_timestamp"] + frames / meta.fps).tolist()
-    got = decode_video_frames(path, times, 1e-4, backend="pyav", return_uint8=True)
+    got = video_utils.decode_video_frames(path, times, 1e-4, backend="pyav", return_uint8=True)
     return np.asarray(got.numpy().transpose(0, 2, 3, 1))

@@ -169,6 +169,17 @@ def test_a_missing_file_is_reported_as_by_stock(root, installed, tmp_path):
             video_utils.decode_video_frames(tmp_path / "no.mp4", [0.0], 1e-4, name)
 
 
+def test_who_imported_ours_can_use_it_after_it_was_taken_away(root):
+    backend.install()
+    imported = video_utils.decode_video_frames
+    path = next(Path(root).rglob("*.mp4"))
+    before = imported(path, [0.0], 1e-4, "pyav")
+    backend.uninstall()
+    assert imported is not video_utils.decode_video_frames
+    assert torch.equal(imported(path, [0.0], 1e-4, "pyav"), before)
+    assert torch.equal(imported(path, [0.0], 1e-4, "pyav_stock"), before)
+
+
 def test_installing_twice_and_uninstalling_leaves_stock(root):
     before = {
         "pyav": video_utils.decode_video_frames_pyav,

@@ -202,7 +202,7 @@ def _decode_video_frames(
     is_depth: bool = False,
 ) -> torch.Tensor:
     if backend == STOCK:
-        stock = _stock["video_utils", "decode_video_frames_pyav"]
+        stock = _stock_function("decode_video_frames_pyav")
         frames: torch.Tensor = stock(
             video_path, timestamps, tolerance_s, return_uint8=return_uint8, is_depth=is_depth
         )
@@ -212,10 +212,16 @@ def _decode_video_frames(
         return decode(
             video_path, timestamps, tolerance_s, return_uint8=return_uint8, is_depth=is_depth, size=size
         )
-    frames = _stock["video_utils", "decode_video_frames"](
+    frames = _stock_function("decode_video_frames")(
         video_path, timestamps, tolerance_s, backend, return_uint8=return_uint8, is_depth=is_depth
     )
     return frames
+
+
+def _stock_function(name: str) -> Callable[..., torch.Tensor]:
+    """LeRobot's own function of `video_utils`; whoever imported ours has it still after `uninstall`."""
+    stock: Callable[..., torch.Tensor] = _stock.get(("video_utils", name)) or getattr(video_utils, name)
+    return stock
 
 
 def _decode_video_frames_pyav(
