@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a plugin hands to `lerobot-ext`: one `Command` per entry point of group `lerobot_ext.commands`."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -37,3 +37,14 @@ class CommandError(Exception):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+def count(text: str) -> int:
+    """Type of an argument that counts something, so 1 or more.
+
+    Raises:
+        ArgumentTypeError: It is no such number.
+    """
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is no number: 1 or more")
+    return int(text)

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lerobot_ext.cli.command import Command, CommandError
+from lerobot_ext.cli.command import Command, CommandError, count
 from lerobot_ext.cli.look import add_json_option
 
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 
 PASSED_ON = ("--policy.", "--dataset.")
 _PATH = "--policy.path="
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number: 1 or more")
-    return int(text)
 
 
 def _workers(text: str) -> int:
@@ -60,10 +54,10 @@ def _configure(parser: ArgumentParser) -> None:
         help="select: select_action at every frame, as on the robot; chunk: predict_action_chunk at each "
         "K-th (default: both)",
     )
-    parser.add_argument("--every", type=_count, default=10, metavar="K", help="frames between chunks (10)")
+    parser.add_argument("--every", type=count, default=10, metavar="K", help="frames between chunks (10)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, mps (default: the checkpoint's)")
     parser.add_argument(
-        "--batch_size", type=_count, default=1, metavar="N", help="episodes side by side (1; more for a GPU)"
+        "--batch_size", type=count, default=1, metavar="N", help="episodes side by side (1; more for a GPU)"
     )
     parser.add_argument(
         "--num_workers", type=_workers, default=0, metavar="N", help="processes that decode frames (0)"

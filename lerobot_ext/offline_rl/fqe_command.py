@@ -5,32 +5,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lerobot_ext.cli.command import Command
+from lerobot_ext.cli.command import Command, count
 from lerobot_ext.cli.look import add_json_option
 
 if TYPE_CHECKING:
     from lerobot_ext.offline_rl.fqe_session import Ranking
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number: 1 or more")
-    return int(text)
-
-
 def _configure(parser: ArgumentParser) -> None:
     parser.usage = "lerobot-ext fqe RUN [--dataset.root=DIR] [--discount 0.99] [--steps 2000] [--json]"
     parser.add_argument("run", type=Path, help="output folder of lerobot-train, with its checkpoints")
-    parser.add_argument("--steps", type=_count, default=2000, help="of the evaluating critic (%(default)s)")
-    parser.add_argument("--members", type=_count, default=4, help="evaluating critics (%(default)s)")
+    parser.add_argument("--steps", type=count, default=2000, help="of the evaluating critic (%(default)s)")
+    parser.add_argument("--members", type=count, default=4, help="evaluating critics (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the evaluating critic (%(default)s)")
     parser.add_argument(
         "--every",
-        type=_count,
+        type=count,
         default=1,
         metavar="K",
         help="look at each K-th frame of an episode; must divide the policy's n_action_steps (%(default)s)",

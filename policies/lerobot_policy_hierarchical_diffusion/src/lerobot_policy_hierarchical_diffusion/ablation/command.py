@@ -3,18 +3,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from lerobot_ext.cli.command import Command, CommandError
+from lerobot_ext.cli.command import Command, CommandError, count
 from lerobot_ext.cli.look import add_json_option
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number: 1 or more")
-    return int(text)
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -28,8 +22,8 @@ def _configure(parser: ArgumentParser) -> None:
         help="demonstrations that the policy was not trained on",
     )
     parser.add_argument("--dataset.root", dest="root", metavar="DIR")
-    parser.add_argument("--frames", type=_count, default=2048, metavar="N", help="of the dataset (2048)")
-    parser.add_argument("--draws", type=_count, default=4, metavar="N", help="noises of each frame (4)")
+    parser.add_argument("--frames", type=count, default=2048, metavar="N", help="of the dataset (2048)")
+    parser.add_argument("--draws", type=count, default=4, metavar="N", help="noises of each frame (4)")
     add_json_option(parser)
 
 

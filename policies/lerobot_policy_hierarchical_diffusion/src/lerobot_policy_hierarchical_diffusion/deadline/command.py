@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from lerobot_ext.cli.command import Command
+from lerobot_ext.cli.command import Command, count
 from lerobot_ext.cli.look import add_json_option
 
 if TYPE_CHECKING:
@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from .table import Choice
 
 BUDGETS_MS = (5.0, 10.0, 20.0, 33.0, 50.0, 100.0)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is no number: 1 or more")
-    return int(text)
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -32,8 +26,8 @@ def _configure(parser: ArgumentParser) -> None:
         help="held-out demonstrations: what each choice of layers and steps is worth is measured on them",
     )
     parser.add_argument("--dataset.root", dest="root", metavar="DIR")
-    parser.add_argument("--frames", type=_count, default=512, metavar="N", help="of the dataset (512)")
-    parser.add_argument("--repeats", type=_count, default=200, metavar="N", help="plans to time (200)")
+    parser.add_argument("--frames", type=count, default=512, metavar="N", help="of the dataset (512)")
+    parser.add_argument("--repeats", type=count, default=200, metavar="N", help="plans to time (200)")
     parser.add_argument("--dry-run", action="store_true", help="show the table, do not store it")
     add_json_option(parser)
 
