@@ -111,9 +111,13 @@ def when_imported(module: str, register: Callable[[], object]) -> None:
                 describe_error(error),
             )
 
-    # Imported here: it takes 0.1 s, and most stock command lines never come this far.
+    # Imported here: not every command line comes this far.
     import wrapt
 
+    # LeRobot asks for plugins while it walks through `sys.meta_path` (`importlib.metadata.distributions` does
+    # so lazily). wrapt puts its finder before the others; into the list that is being walked, and every
+    # distribution would be listed, and its metadata parsed, once more.
+    sys.meta_path = list(sys.meta_path)
     wrapt.register_post_import_hook(register_late, module)
 
 

@@ -174,3 +174,23 @@ def test_registrations_wait_for_their_package_and_cannot_break_it():
     result = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "ok", result.stderr
     assert "could not register with colorsys: ZeroDivisionError" in result.stderr
+
+
+WALK = """
+from importlib import metadata
+from lerobot_ext.plugins import when_imported
+names = []
+for distribution in metadata.distributions():
+    when_imported("colorsys", lambda: None)
+    names.append(str(distribution.locate_file("")) + distribution.metadata["Name"])
+twice = sorted({name for name in names if names.count(name) > 1})
+assert len(names) > 10 and not twice, twice
+import colorsys
+print("ok")
+"""
+
+
+def test_what_waits_does_not_disturb_the_walk_that_finds_plugins():
+    """LeRobot imports plugins while it lists distributions; a finder put in then must not list them twice."""
+    result = subprocess.run([sys.executable, "-c", WALK], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "ok", result.stderr
