@@ -99,7 +99,7 @@ def _run(args: Namespace) -> int:
     if args.show_trace is not None:
         return _show_trace(args)
     from lerobot_env_koch.bench.assembly import Bench
-    from lerobot_env_koch.bench.priority import prefer_this_thread
+    from lerobot_env_koch.bench.priority import this_thread_preferred
 
     try:
         bench = Bench(_config(args))
@@ -107,15 +107,14 @@ def _run(args: Namespace) -> int:
         raise CommandError(str(error), "see `lerobot-ext sim --help`") from None
     except OSError as error:
         raise CommandError(str(error)) from None
-    # This thread and the control socket's, which inherits from it: they too hold the interpreter at times,
-    # and set aside with it they would delay the buses. The cameras' process was started before and stays as
-    # it is.
-    prefer_this_thread()
     # From here on a signal ends the bench in order: links and socket removed, permanent memory saved.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: bench.request_stop())
+    # This thread and the control socket's, which inherits from it: they too hold the interpreter at times,
+    # and set aside with it they would delay the buses. The cameras' process was started before and stays as
+    # it is.
     try:
-        with bench:
+        with this_thread_preferred(), bench:
             _announce(bench, args)
             bench.wait(args.duration)
             status = bench.status()

@@ -7,6 +7,26 @@ host sets aside while it has it delays them. So all of them ask to be preferred.
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def this_thread_preferred() -> Iterator[None]:
+    """Let the calling thread run before other work for a while; threads it starts meanwhile inherit that."""
+    thread = threading.get_native_id()
+    try:
+        policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+    except (OSError, AttributeError):  # a host without any of it
+        yield
+        return
+    prefer_this_thread()
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
 
 
 def prefer_this_thread() -> None:
