@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,18 @@ def test_filtered_cloning_without_returns_says_what_is_missing():
     policy.set_episodes(None)
     with pytest.raises(ValueError, match="filtered_bc needs the returns"):
         policy.forward(make_batch(policy, [0]))
+
+
+def test_ends_that_cannot_be_read_are_said_to_count_as_terminal_once(caplog):
+    policy = make_policy()
+    policy.set_episodes(None)
+    batch = make_batch(policy, [0, 1])
+    with caplog.at_level(logging.WARNING):
+        policy.forward(batch)
+        policy.forward(batch)
+    assert [record.message for record in caplog.records if "counts as terminal" in record.message] == [
+        caplog.records[0].message
+    ]
 
 
 def test_a_dataset_without_rewards_is_refused_with_what_to_do():
