@@ -172,6 +172,25 @@ def test_values_are_bounded_by_the_dataset_and_the_bounds_are_saved():
     assert policy.labels.clamp(torch.tensor([-3.0, -0.5, 1.0])).tolist() == [-1.0, -0.5, 0.0]
 
 
+@pytest.mark.parametrize("extraction", ["lapo", "iql", "bc"])
+def test_in_bfloat16_the_gradients_point_the_same_way(extraction):
+    found = []
+    for amp in (False, True):
+        policy = make_policy(cameras=1, extraction=extraction)
+        batch = make_batch(policy, [0, 1, 2, 5, 6, 3])
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            loss, log = policy.forward(batch)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(np.isfinite(value) for value in log.values())
+        found.append({name: p.grad for name, p in policy.named_parameters() if p.grad is not None})
+    full, half = found
+    assert set(full) == set(half)
+    for part in {name.split(".")[1] for name in full}:
+        one, other = (torch.cat([g.flatten() for n, g in f.items() if f".{part}." in n]) for f in found)
+        assert nn.functional.cosine_similarity(one, other, dim=0) > 0.98, part
+
+
 def test_all_cameras_pass_the_network_at_once(monkeypatch):
     policy = make_policy(cameras=3)
     calls = []
