@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import logging
 
-import numpy as np
 import pytest
 import torch
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.feature_utils import dataset_to_policy_features
 from lerobot_policy_lapo import LAPOConfig, LAPOPolicy
 from mixes import entry, write_spec
+from rewarded import write_rewarded
 from safetensors.torch import load_file
 from stock_loop import LOOP, train
 
@@ -30,37 +29,11 @@ SMALL = [
 ]
 
 
-def write(root, lengths, won, reward="next.reward"):
-    """Episodes whose last frame is rewarded with 1 where they succeed; `reward` may have another name."""
-    vectors = {
-        key: {"dtype": "float32", "shape": (3,), "names": None} for key in ("observation.state", "action")
-    }
-    labels = {
-        reward: {"dtype": "float32", "shape": (1,), "names": None},
-        "next.success": {"dtype": "bool", "shape": (1,), "names": None},
-        "next.done": {"dtype": "bool", "shape": (1,), "names": None},
-    }
-    made = LeRobotDataset.create(f"user/{root.name}", 10, vectors | labels, root=root, use_videos=False)
-    rng = np.random.default_rng(len(lengths))
-    for length, succeeds in zip(lengths, won, strict=True):
-        for step in range(length):
-            ends = step == length - 1
-            frame = {key: rng.normal(size=3).astype(np.float32) for key in vectors}
-            frame |= {
-                reward: np.array([float(ends and succeeds)], np.float32),
-                "next.success": np.array([ends and succeeds]),
-                "next.done": np.array([ends]),
-            }
-            made.add_frame(frame | {"task": "reach"})
-        made.save_episode()
-    made.finalize()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mix")
-    write(folder / "a", (4, 5, 6), (True, False, True))
-    write(folder / "b", (7, 3), (False, True), reward="next.score")
+    write_rewarded(folder / "a", (4, 5, 6), (True, False, True))
+    write_rewarded(folder / "b", (7, 3), (False, True), reward="next.score")
     return folder
 
 
