@@ -58,6 +58,11 @@ class MixedMetadata(LeRobotDatasetMetadata):  # type: ignore[misc]
         self._metadata_buffer_size = 0
         self._finalized = True
 
+    @property
+    def parts(self) -> list[Part]:
+        """The datasets, in the order in which episodes and frames are numbered."""
+        return list(self._parts)
+
     def _load_metadata(self) -> None:
         """There are no files to load from."""
 

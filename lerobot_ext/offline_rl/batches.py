@@ -65,8 +65,9 @@ class ChunkLabels(nn.Module):
     Args:
         rules (`ChunkRules`): How.
         episodes (`Episodes`, *optional*): Of the dataset, from `labels.read_episodes`. Without them, as for a
-            checkpoint that only acts or a mix of datasets, rewards come from the batch, the terminal mode
-            `"auto"` means `"episode_end"`, and the values are not bounded unless the statistics tell.
+            checkpoint that only acts or a dataset that is streamed, rewards come from the batch, the terminal
+            mode `"auto"` means `"episode_end"` (the log says so), and the values are not bounded unless the
+            statistics tell.
         statistics (`dict`, *optional*): LeRobot's, whose range of `next.reward` bounds the values where there
             are no episodes.
     """
@@ -82,6 +83,7 @@ class ChunkLabels(nn.Module):
     ) -> None:
         super().__init__()
         self.rules = rules
+        self._said_no_ends = False
         self.register_buffer("low", torch.tensor(-torch.inf))
         self.register_buffer("high", torch.tensor(torch.inf))
         self.set_dataset(episodes, statistics)
@@ -200,6 +202,13 @@ class ChunkLabels(nn.Module):
         mode = self.rules.terminal_mode
         size, device = len(valid), valid.device
         if mode in ("auto", "episode_end", "never"):
+            if mode == "auto" and not self._said_no_ends:
+                self._said_no_ends = True
+                logger.warning(
+                    "offline RL: the ends of the dataset's episodes could not be read, so each counts as "
+                    "terminal; if time limits are among them, train on a dataset on this disk, or set "
+                    "--policy.terminal_mode=never."
+                )
             return torch.full((size,), mode != "never", device=device)
         done = batch.get(DONE)
         if mode == "done_flag" and self.rules.horizon == 1 and isinstance(done, Tensor):

@@ -24,6 +24,7 @@ from torch import Tensor
 SUCCESS: Final = "next.success"
 TERMINAL_MODES: Final = ("auto", "success", "done_flag", "episode_end", "never")
 REWARD_SOURCES: Final = (REWARD, "sparse_success", "step_cost")
+_LABELS: Final = (REWARD, SUCCESS, DONE, TRUNCATED)
 
 logger = logging.getLogger(__name__)
 
@@ -122,8 +123,8 @@ def read_episodes(metadata: Any) -> Episodes | None:
     """The episodes of an opened dataset, from its parquet files.
 
     Args:
-        metadata (`LeRobotDatasetMetadata`): Of a dataset on disk. A mix of several is read part by part by
-            nobody: it has no files of its own.
+        metadata (`LeRobotDatasetMetadata`): Of a dataset on disk, or of a mix of several: its episodes are
+            numbered as the mix numbers them, with the columns that the mix has.
 
     Returns:
         `Episodes`, or None where there are no files to read.
@@ -131,18 +132,60 @@ def read_episodes(metadata: Any) -> Episodes | None:
     Raises:
         ValueError: If the files do not hold whole episodes.
     """
+    from lerobot_ext.mixing.metadata import MixedMetadata
+
+    if isinstance(metadata, MixedMetadata):
+        return _episodes_of_mix(metadata)
+    root = getattr(metadata, "root", None)
+    columns = None if root is None else _read_columns(Path(root), {name: name for name in _LABELS})
+    return None if columns is None else episodes_from_columns(columns)
+
+
+def _episodes_of_mix(metadata: Any) -> Episodes:
+    """The chosen episodes of each part, one part after the other.
+
+    Raises:
+        ValueError: A part's files are gone.
+    """
+    found: list[dict[str, NDArray[Any]]] = []
+    frames = episodes = 0
+    for part in metadata.parts:
+        # What a part has and the mix has not would say something of some episodes alone.
+        names = {new: part.names[new] for new in _LABELS if new in metadata.features and new in part.names}
+        columns = _read_columns(Path(part.meta.root), names)
+        if columns is None:
+            raise ValueError(
+                f"the mix's dataset {part.label} has no data files in {part.meta.root}; download it again."
+            )
+        chosen = np.isin(columns["episode_index"], part.episodes)
+        columns = {name: values[chosen] for name, values in columns.items()}
+        columns["episode_index"] = np.searchsorted(part.episodes, columns["episode_index"]) + episodes
+        columns["index"] = np.arange(len(columns["index"])) + frames
+        frames, episodes = frames + part.frames, episodes + len(part.episodes)
+        found.append(columns)
+    return episodes_from_columns({name: np.concatenate([c[name] for c in found]) for name in found[0]})
+
+
+def _read_columns(root: Path, names: dict[str, str]) -> dict[str, NDArray[Any]] | None:
+    """Columns (frames,) in the order of `index`; None where there are no files.
+
+    Args:
+        root (`Path`): Of a dataset.
+        names (`dict[str, str]`): What to call a column, and what the files call it; those that the files
+            lack are left out.
+    """
     import pyarrow.parquet as pq
 
-    root = getattr(metadata, "root", None)
-    files = sorted((Path(root) / "data").glob("**/*.parquet")) if root is not None else []
+    files = sorted((root / "data").glob("**/*.parquet"))
     if not files:
         return None
-    wanted = ["index", "episode_index", REWARD, SUCCESS, DONE, TRUNCATED]
-    columns = [name for name in wanted if name in pq.read_schema(files[0]).names]
-    tables = [pq.read_table(file, columns=columns) for file in files]
-    read = {name: np.concatenate([_flat(table.column(name)) for table in tables]) for name in columns}
+    names = {"index": "index", "episode_index": "episode_index"} | names
+    present = set(pq.read_schema(files[0]).names)
+    names = {new: old for new, old in names.items() if old in present}
+    tables = [pq.read_table(file, columns=list(names.values())) for file in files]
+    read = {new: np.concatenate([_flat(table.column(old)) for table in tables]) for new, old in names.items()}
     order = np.argsort(read["index"], kind="stable")
-    return episodes_from_columns({name: values[order] for name, values in read.items()})
+    return {name: values[order] for name, values in read.items()}
 
 
 def episodes_from_columns(columns: dict[str, NDArray[Any]]) -> Episodes:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from lerobot_env_koch.demos.recorder import DemoOptions, record_demos
+from mixes import entry, write_spec
+from rewarded import write_rewarded
 from safetensors.torch import load_file
+from two_ranks import run_two_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -149,3 +152,36 @@ def test_a_recipe_is_a_configuration_of_the_stock_trainer(tmp_path):
     assert done.returncode != 0
     assert "'expectile': 0.95" in said  # the trainer prints its configuration
     assert "missing" in said
+
+
+def test_two_ranks_train_on_a_mix_in_bfloat16(tmp_path):
+    """Every network learns, the slow ones follow, and both ranks know the ends of the episodes."""
+    write_rewarded(tmp_path / "a", (4, 5, 6), (True, False, True))
+    write_rewarded(tmp_path / "b", (7, 3), (False, True))
+    mix = write_spec(tmp_path / "mix.yaml", entry(tmp_path / "a"), entry(tmp_path / "b"), weights="by_frames")
+    said = run_two_ranks(
+        tmp_path,
+        *SMALL,
+        "--policy.use_amp=true",
+        "--policy.chunk_size=2",
+        "--policy.n_action_steps=2",
+        "--policy.push_to_hub=false",
+        f"--dataset.repo_id={mix}",
+        f"--output_dir={tmp_path / 'run'}",
+        "--steps=3",
+        "--save_freq=1",
+        "--log_freq=1",
+        "--batch_size=4",
+        "--num_workers=0",
+        "--env_eval_freq=0",
+    )
+    assert "5 episodes, 3 end in a terminal state (terminal_mode auto: success)" in said
+    assert "q_of_actor:" in said
+    first, last = (
+        load_file(tmp_path / "run" / "checkpoints" / step / "pretrained_model" / "model.safetensors")
+        for step in ("000001", "000003")
+    )
+    assert (first["train_step"], last["train_step"]) == (1, 3)
+    moved = {name for name in last if not last[name].equal(first[name])}
+    assert {name for name in last if name.startswith(("network.", "target."))} <= moved
+    assert all(tensor.isfinite().all() for tensor in last.values())

@@ -58,3 +58,63 @@ def test_results_of_other_settings_are_not_mixed_in(benchmark, tmp_path, monkeyp
     monkeypatch.setattr(sys, "argv", ["offline_rl.py", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match="other settings"):
         benchmark.main()
+
+
+@pytest.fixture
+def done(benchmark, tmp_path):
+    """A folder with results of two methods."""
+    plan = benchmark.Plan("lift", 3, 20, 100, tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps(plan.settings()))
+    (plan.data / "meta").mkdir(parents=True)
+    episodes = [{"skill": skill, "success": skill == "expert", "frames": 9} for skill in ("expert", "noisy")]
+    (plan.data / "meta" / "lerobot_env_koch.json").write_text(json.dumps({"episodes": episodes}))
+    plan.cell("bc", 0).parent.mkdir()
+    for cell in [*cells("bc", 20, 30), *cells("lapo", 90, 95)]:
+        plan.cell(cell["method"], cell["seed"]).write_text(json.dumps(cell))
+    return plan
+
+
+def test_a_report_runs_nothing_and_fills_the_readme(benchmark, done, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "run", lambda *_, **__: pytest.fail("it ran"))
+    readme = done.out / "README.md"
+    readme.write_text(f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n")
+    monkeypatch.setattr(benchmark, "README", readme)
+    monkeypatch.setattr(sys, "argv", ["x", "--report", "--write-readme", "--out", str(done.out)])
+    benchmark.main()
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| LAPO | 92.5 % |" in text
+    assert "LAPO wins against cloning by 68 points." in text
+    assert "succeeded: expert 1 of 1, noisy 0 of 1" in text
+    assert str(done.out) not in text
+    assert capsys.readouterr().out.splitlines()[-1] == "lapo 92.5 % against bc 25.0 %: LAPO wins"
+    written = json.loads((done.out / "offline_rl.json").read_text())
+    assert len(written["cells"]) == 4
+    assert written["settings"]["steps"] == 20
+    assert (done.out / "offline_rl.png").stat().st_size > 1000
+
+
+def test_a_report_of_nothing_is_refused(benchmark, tmp_path):
+    with pytest.raises(SystemExit, match="holds no results"):
+        benchmark.reported(tmp_path)
+
+
+def test_other_defaults_of_the_policy_are_other_settings(benchmark, done, monkeypatch):
+    changed = {**benchmark.policy_defaults(), "kl_beta": 7.0}
+    monkeypatch.setattr(benchmark, "policy_defaults", lambda: changed)
+    words = ["x", "--demos=3", "--steps=20", "--episodes=100", "--out", str(done.out)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="other settings"):
+        benchmark.main()
+
+
+def test_the_readme_has_what_the_benchmark_writes(benchmark, monkeypatch):
+    """Its block names every method, and a command that the benchmark understands."""
+    text = benchmark.README.read_text().partition(benchmark.BEGIN)[2].partition(benchmark.END)[0]
+    assert all(f"| {title} |" in text for title in benchmark.TITLES.values())
+    command = text.partition("`")[2].partition("`")[0].split()
+    assert command[:4] == ["uv", "run", "python", "benchmarks/offline_rl.py"]
+    monkeypatch.setattr(sys, "argv", command[3:])
+    assert benchmark.parse().seeds == 3

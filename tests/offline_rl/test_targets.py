@@ -69,3 +69,20 @@ def test_the_noise_of_a_step_does_not_depend_on_what_was_drawn_before():
     second.advance()
     with second.of_step(8, cpu):
         assert not torch.randn(3).equal(expected)
+
+
+def test_each_rank_has_noise_of_its_own_and_the_first_that_of_one_process(monkeypatch):
+    def drawn():
+        torch.manual_seed(3)
+        with StepRandomness().of_step(7, torch.device("cpu")):
+            return torch.randn(3)
+
+    alone = drawn()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    ranks = []
+    for rank in range(3):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        ranks.append(drawn())
+    assert ranks[0].equal(alone)
+    assert not ranks[1].equal(alone)
+    assert not ranks[2].equal(ranks[1])

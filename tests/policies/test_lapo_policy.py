@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,18 @@ def test_filtered_cloning_without_returns_says_what_is_missing():
         policy.forward(make_batch(policy, [0]))
 
 
+def test_ends_that_cannot_be_read_are_said_to_count_as_terminal_once(caplog):
+    policy = make_policy()
+    policy.set_episodes(None)
+    batch = make_batch(policy, [0, 1])
+    with caplog.at_level(logging.WARNING):
+        policy.forward(batch)
+        policy.forward(batch)
+    assert [record.message for record in caplog.records if "counts as terminal" in record.message] == [
+        caplog.records[0].message
+    ]
+
+
 def test_a_dataset_without_rewards_is_refused_with_what_to_do():
     policy = make_policy()
     batch = make_batch(policy, [0, 1])
@@ -156,6 +170,25 @@ def test_values_are_bounded_by_the_dataset_and_the_bounds_are_saved():
     assert {"labels.low", "labels.high"} <= set(policy.state_dict())
     assert float(policy.labels.scale) == pytest.approx(100.0)
     assert policy.labels.clamp(torch.tensor([-3.0, -0.5, 1.0])).tolist() == [-1.0, -0.5, 0.0]
+
+
+@pytest.mark.parametrize("extraction", ["lapo", "iql", "bc"])
+def test_in_bfloat16_the_gradients_point_the_same_way(extraction):
+    found = []
+    for amp in (False, True):
+        policy = make_policy(cameras=1, extraction=extraction)
+        batch = make_batch(policy, [0, 1, 2, 5, 6, 3])
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            loss, log = policy.forward(batch)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert all(np.isfinite(value) for value in log.values())
+        found.append({name: p.grad for name, p in policy.named_parameters() if p.grad is not None})
+    full, half = found
+    assert set(full) == set(half)
+    for part in {name.split(".")[1] for name in full}:
+        one, other = (torch.cat([g.flatten() for n, g in f.items() if f".{part}." in n]) for f in found)
+        assert nn.functional.cosine_similarity(one, other, dim=0) > 0.98, part
 
 
 def test_all_cameras_pass_the_network_at_once(monkeypatch):

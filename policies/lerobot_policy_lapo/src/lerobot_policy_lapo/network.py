@@ -87,7 +87,8 @@ class ObservationEncoder(nn.Module):
 class LAPONetwork(nn.Module):
     """What is trained; a copy of it follows as the target.
 
-    Only the networks that the extraction needs are there.
+    Only the networks that the extraction needs are there. Under mixed precision their outputs are float32
+    all the same: advantages are small differences of values.
 
     Args:
         config (`LAPOConfig`): Features, widths and extraction.
@@ -121,28 +122,28 @@ class LAPONetwork(nn.Module):
         """Values (E, B) of `chunk` (B, K) at `features` (B, D)."""
         assert self.critic is not None
         values: Tensor = self.critic(features, chunk)
-        return values
+        return values.float()
 
     def v(self, features: Tensor) -> Tensor:
         """Values (B,) of `features` (B, D)."""
         assert self.value is not None
         values: Tensor = self.value(features)[0]
-        return values
+        return values.float()
 
     def latent(self, features: Tensor) -> Tensor:
         """The actor's latent (B, Z), within `max_latent`."""
         assert self.actor is not None
-        return torch.tanh(self.actor(features)) * self.max_latent
+        return torch.tanh(self.actor(features).float()) * self.max_latent
 
     def decode(self, features: Tensor, latent: Tensor | None = None) -> Tensor:
         """Chunk (B, K) in [-1, 1] for `features` (B, D) and, where there is one, `latent` (B, Z)."""
         inputs = features if latent is None else torch.cat([features, latent], dim=-1)
-        return torch.tanh(self.decoder(inputs))
+        return torch.tanh(self.decoder(inputs).float())
 
     def encode_chunk(self, features: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation (B, Z) of the latent of `chunk` (B, K)."""
         assert self.posterior is not None
-        mean, log_std = self.posterior(torch.cat([features, chunk], dim=-1)).chunk(2, dim=-1)
+        mean, log_std = self.posterior(torch.cat([features, chunk], dim=-1)).float().chunk(2, dim=-1)
         return mean, log_std.clamp(*_LOG_STD_RANGE)
 
     def act(self, features: Tensor) -> Tensor:
