@@ -131,7 +131,8 @@ def _as_fields(flags: dict[str, Any]) -> dict[str, Any]:
 
 def count(method: str, task: Task) -> int:
     """Trained parameters of a method."""
-    made = fields(method, task)
+    # A curriculum has no parameters, and the command line's words are not the objects a policy is built with.
+    made = {name: value for name, value in fields(method, task).items() if name != "curriculum"}
     return parameters(made["type"], _as_fields(made), task.cameras)
 
 

@@ -107,6 +107,14 @@ def test_the_stock_unet_has_about_as_many_parameters_as_ours():
     assert stock == pytest.approx(ours, rel=0.25)
 
 
+def test_every_policys_parameters_can_be_counted():
+    from hierarchical_parts import methods
+    from hierarchical_parts.settings import TASKS
+
+    counted = {name: methods.count(name, TASKS["lift"]) for name in methods.DEFAULT_METHODS}
+    assert counted["curriculum"] == counted["ours"] > 1e6
+
+
 def test_curriculum_stages_fill_the_training():
     from hierarchical_parts import methods
     from lerobot_policy_hierarchical_diffusion.configuration_hierarchical_diffusion import LAYER_NAMES
