@@ -11,6 +11,7 @@ import pytest
 import torch
 from lerobot_policy_hierarchical_diffusion import targets as T
 from lerobot_policy_hierarchical_diffusion.conditioning import LayerFusion, sample_layer_mask
+from lerobot_policy_hierarchical_diffusion.layers.base import LayerOutput
 from lerobot_policy_hierarchical_diffusion.sampling import ddim_sample, make_scheduler, refinement_timesteps
 from lerobot_policy_hierarchical_diffusion.statistics import NormalizedLimits, StreamingQuantile
 from lerobot_policy_hierarchical_diffusion.window import TimeWindow
@@ -200,6 +201,23 @@ def test_masks_keep_a_prefix_or_miss_one_layer_with_the_right_frequency():
         assert abs(counted[row] - share) < 0.01, row
 
 
+def test_a_layer_that_always_runs_is_in_every_prefix_and_seldom_missed():
+    mask = sample_layer_mask(40000, 4, 0.4, torch.device("cpu"), first_always=True)
+    counted = {tuple(row): n / 40000 for row, n in Counter(map(tuple, mask.int().tolist())).items()}
+    expected = {
+        (0, 1, 1, 1): 0.0125,  # a quarter of the others' share
+        (1, 0, 0, 0): 0.10,  # the empty prefix became this one
+        (1, 1, 0, 0): 0.05,
+        (1, 0, 1, 1): 0.05,
+        (1, 1, 0, 1): 0.05,
+        (1, 1, 1, 0): 0.10,
+        (1, 1, 1, 1): 0.6375,
+    }
+    assert counted.keys() == expected.keys()
+    for row, share in expected.items():
+        assert abs(counted[row] - share) < 0.01, row
+
+
 def test_without_dropout_every_layer_is_kept_and_without_layers_there_is_nothing_to_keep():
     assert (sample_layer_mask(50, 4, 0.0, torch.device("cpu")) == 1).all()
     assert sample_layer_mask(50, 0, 0.5, torch.device("cpu")).shape == (50, 0)
@@ -209,13 +227,31 @@ def test_fusion_is_the_sum_of_features_and_nulls():
     torch.manual_seed(0)
     fusion = LayerFusion({"a": 3, "b": 5}, 4).double()
     features = {"a": torch.randn(2, 3).double(), "b": torch.randn(2, 5).double()}
+    outputs = {name: LayerOutput(one, None, {}) for name, one in features.items()}
     mask = torch.tensor([[1.0, 0.0], [1.0, 1.0]]).double()
-    fused = fusion(features, mask)
+    fused = fusion(outputs, mask)
     h = {n: fusion.projections[n](fusion.norms[n](features[n])) for n in "ab"}
     torch.testing.assert_close(fused[0], h["a"][0] + fusion.nulls[1])
     torch.testing.assert_close(fused[1], h["a"][1] + h["b"][1])
-    absent = fusion({"a": features["a"]}, torch.tensor([[1.0, 0.0]] * 2).double())
+    absent = fusion({"a": outputs["a"]}, torch.tensor([[1.0, 0.0]] * 2).double())
     torch.testing.assert_close(absent[0], fused[0])
+
+
+def test_what_a_layer_gives_precisely_stands_beside_the_sum_or_its_null_does():
+    torch.manual_seed(0)
+    fusion = LayerFusion({"a": 3, "b": 5}, 4, {"a": 2}).double()
+    torch.nn.init.normal_(fusion.unheard["a"])
+    given = torch.randn(2, 2).double()
+    outputs = {
+        "a": LayerOutput(torch.randn(2, 3).double(), None, {}, given),
+        "b": LayerOutput(torch.randn(2, 5).double(), None, {}),
+    }
+    heard = fusion(outputs, torch.tensor([[1.0, 1.0], [0.0, 1.0]]).double())
+    assert heard.shape == (2, fusion.dim) == (2, 6)
+    torch.testing.assert_close(heard[0, :2], given[0])
+    torch.testing.assert_close(heard[1, :2], fusion.unheard["a"])
+    absent = fusion({"b": outputs["b"]}, torch.tensor([[0.0, 1.0]] * 2).double())
+    torch.testing.assert_close(absent[1], heard[1])
 
 
 def _reference_ddim(alphas, predict, sample, timesteps, stride, prediction_type):

@@ -3,8 +3,10 @@
 
     fused = Σ_l  m_l · W_l LayerNorm(h_l)  +  (1 - m_l) · ∅_l
 
+What a layer gives besides, to be heard precisely, stands beside it: m_l · p_l + (1 - m_l) · ∅'_l.
+
 Masks are nested in training (safety ⊂ + dynamics ⊂ + manipulation ⊂ + planning), after "Matryoshka" style
-prefix dropout, or miss one layer. Legend: `B` batch, `L` layers, `D` width.
+prefix dropout, or miss one layer. Legend: `B` batch, `L` layers, `D` width, `C` condition width.
 """
 
 from __future__ import annotations
@@ -14,8 +16,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .layers.base import LayerOutput
 
-def sample_layer_mask(batch: int, layers: int, dropout: float, device: torch.device) -> Tensor:
+ALWAYS_MISSED = 0.25
+"""How often a layer that always runs is missed, against the others: only for its null to be learned. Without
+the posture the loss is ten times as large, and a few such samples would take most of the gradient."""
+
+
+def sample_layer_mask(
+    batch: int, layers: int, dropout: float, device: torch.device, *, first_always: bool = False
+) -> Tensor:
     """Draw which layers each training sample keeps.
 
     Args:
@@ -24,6 +34,8 @@ def sample_layer_mask(batch: int, layers: int, dropout: float, device: torch.dev
         dropout (`float`): Chance that a sample misses layers: half the time it keeps only a proper prefix,
             whose length is uniform in [0, L), half the time it misses one layer, uniformly.
         device (`torch.device`): Device of the mask.
+        first_always (`bool`, *optional*): The first layer always runs: no prefix is without it, and it is the
+            missed one `ALWAYS_MISSED` times as often.
 
     Returns:
         `Tensor`: (B, L) float, each row ones but for a tail, or one place, of zeros.
@@ -35,7 +47,11 @@ def sample_layer_mask(batch: int, layers: int, dropout: float, device: torch.dev
     number = torch.arange(layers, device=device)
     misses_one = (lot < dropout / 2) & (number == which)
     shortened = (lot >= dropout / 2) & (lot < dropout) & (number >= which)
-    return (~(misses_one | shortened)).float()
+    mask = (~(misses_one | shortened)).float()
+    if first_always:
+        rarely = torch.rand(batch, device=device) < ALWAYS_MISSED
+        mask[:, 0] = (~(misses_one[:, 0] & rarely)).float()
+    return mask
 
 
 def sample_taking_part(batch: int, part: Tensor) -> Tensor:
@@ -57,28 +73,41 @@ class LayerFusion(nn.Module):
     Args:
         dims (`Mapping[str, int]`): Feature width of each layer, in order.
         condition_dim (`int`): Width of the fused condition.
+        precise (`Mapping[str, int]`, *optional*): Width of what some layers give to be heard precisely.
     """
 
-    def __init__(self, dims: Mapping[str, int], condition_dim: int) -> None:
+    def __init__(
+        self, dims: Mapping[str, int], condition_dim: int, precise: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
         self.names = tuple(dims)
+        precise = precise or {}
+        self.dim = condition_dim + sum(precise.values())
+        self.unheard = nn.ParameterDict({name: torch.zeros(width) for name, width in precise.items()})
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name, dim in dims.items()})
         self.projections = nn.ModuleDict({name: nn.Linear(dim, condition_dim) for name, dim in dims.items()})
         self.nulls = nn.Parameter(torch.randn(len(dims), condition_dim) * 0.02)
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    def forward(self, outputs: Mapping[str, LayerOutput], mask: Tensor) -> Tensor:
         """Fuse features.
 
         Args:
-            features (`Mapping[str, Tensor]`): (B, D_l) features by layer; a layer that did not run is absent.
+            outputs (`Mapping[str, LayerOutput]`): By layer; a layer that did not run is absent.
             mask (`Tensor`): (B, L) 1 to use a layer's features, 0 to use its null; must be 0 for absent
                 layers.
 
         Returns:
-            `Tensor`: (B, condition_dim).
+            `Tensor`: (B, C), the precise parts before the fused one.
         """
         fused = (1 - mask) @ self.nulls
+        precise = []
         for i, name in enumerate(self.names):
-            if name in features:
-                fused = fused + mask[:, i, None] * self.projections[name](self.norms[name](features[name]))
-        return fused
+            kept = mask[:, i, None]
+            output = outputs.get(name)
+            if output is not None:
+                fused = fused + kept * self.projections[name](self.norms[name](output.features))
+            if name in self.unheard:
+                given = None if output is None else output.precise
+                unheard = (1 - kept) * self.unheard[name]
+                precise.append(unheard if given is None else kept * given + unheard)
+        return torch.cat([*precise, fused], dim=-1)

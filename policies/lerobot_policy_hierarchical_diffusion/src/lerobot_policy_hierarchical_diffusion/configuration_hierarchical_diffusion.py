@@ -101,9 +101,9 @@ class HierarchicalDiffusionConfig(ExtraStepsField, PreTrainedConfig):
         unet_dims (`tuple[int, ...]`, *optional*, defaults to `(64, 128, 256)`): Channels of the `"unet"`
             denoiser.
         layer_dropout (`float`, *optional*, defaults to `0.15`): Chance that a training sample misses layers:
-            half the time it keeps only a prefix (none, safety, safety + dynamics, ...), which is what a
-            latency budget leaves, half the time it misses one of them, which is what `set_layer_enabled`
-            does.
+            half the time it keeps only a prefix (safety, safety + dynamics, ...), which is what a latency
+            budget leaves, half the time it misses one of them, which is what `set_layer_enabled` does (the
+            safety layer, which always runs, more seldom).
         command_dropout (`float`, *optional*, defaults to `0.5`): Chance that a training sample's last action
             is hidden: a cloned policy that always sees it learns to repeat it.
         task_dropout (`float`, *optional*, defaults to `0.1`): Chance that a training sample's task text is

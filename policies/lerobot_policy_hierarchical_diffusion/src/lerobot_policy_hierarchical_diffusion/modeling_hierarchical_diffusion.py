@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hierarchical diffusion policy: four self-supervised layers condition one denoiser.
 
-`L = L_diffusion(c) + Σ_l w_l · s_l · L_l` with `c = [observation ; Σ_l m_l · W_l LN(h_l) + (1 - m_l) ·
-∅_l]`. The layers are safety, dynamics, manipulation and planning; the manipulation layer's draft is where
-denoising starts. Diffusion Policy: Chi et al., 2023, https://arxiv.org/abs/2303.04137.
+`L = L_diffusion(c) + Σ_l w_l · s_l · L_l` with `c = [posture ; Σ_l m_l · W_l LN(h_l) + (1 - m_l) · ∅_l]`. The
+layers are safety (the posture is its own), dynamics, manipulation and planning; the manipulation layer's
+draft is where denoising starts. Diffusion Policy: Chi et al., 2023, https://arxiv.org/abs/2303.04137.
 
 Differences from Diffusion Policy: the condition holds the layers' features beside the observation; chunks
 start at the current frame; the denoiser is a residual MLP by default and predicts the clean chunk; inference

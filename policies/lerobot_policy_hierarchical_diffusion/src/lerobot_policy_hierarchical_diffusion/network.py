@@ -90,6 +90,8 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.contacts = told.shape[0] if told is not None and "dynamics" in self.names else 0
         self.register_buffer("contact_middle", torch.full((self.contacts,), 0.5))
         is_stock = config.observation_encoder == "stock"
+        # LeRobot's observation encoder has the posture already, and cannot leave it out.
+        self.posture_dim = 0 if is_stock else config.condition_dim
 
         self.motion = MotionStatistics(self.state_dim, config.velocity_quantile)
         self.limits = NormalizedLimits(config)
@@ -112,8 +114,9 @@ class HierarchicalDiffusionNetwork(nn.Module):
         self.fusion = None
         if layers:
             dims = {name: layer.feature_dim for name, layer in layers.items()}
-            self.fusion = LayerFusion(dims, config.condition_dim)
-        condition_dim = self.observation.dim + (config.condition_dim if layers else 0)
+            precise = {"safety": self.posture_dim} if "safety" in layers and self.posture_dim else {}
+            self.fusion = LayerFusion(dims, config.condition_dim, precise)
+        condition_dim = self.observation.dim + (self.fusion.dim if self.fusion is not None else 0)
         self.denoiser = make_denoiser(config, self.action_dim, condition_dim)
         self.scheduler = make_scheduler(
             config.num_train_timesteps, config.beta_schedule, config.prediction_type
@@ -125,7 +128,9 @@ class HierarchicalDiffusionNetwork(nn.Module):
         cfg = self.config
         attention = {"heads": cfg.attention_heads, "dropout": cfg.dropout}
         make: dict[str, Callable[[], HierarchyLayer]] = {
-            "safety": lambda: SafetyLayer(self.state_dim, self.action_dim, cfg.safety_dim),
+            "safety": lambda: SafetyLayer(
+                self.state_dim, self.action_dim, cfg.safety_dim, cfg.n_obs_steps, self.posture_dim
+            ),
             "dynamics": lambda: DynamicsLayer(
                 self.state_dim, cfg.future_steps, cfg.dynamics_dim, self.contacts
             ),
@@ -258,8 +263,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             encoded = self.observation(inputs, self.motion.velocity_scale())
         if self.fusion is None:
             return encoded
-        fused = self.fusion({name: output.features for name, output in outputs.items()}, mask)
-        return torch.cat([encoded, fused], dim=-1)
+        return torch.cat([encoded, self.fusion(outputs, mask)], dim=-1)
 
     # ---- training
     # --------------------------------------------------------------------------------------------------
@@ -306,10 +310,10 @@ class HierarchicalDiffusionNetwork(nn.Module):
         if kept is not None:
             return self.fixed_mask(batch, device, kept)
         dropout = self.config.layer_dropout if self.training else 0.0
-        mask = sample_layer_mask(batch, len(self.names), dropout, device)
+        mask = sample_layer_mask(batch, len(self.names), dropout, device, first_always="safety" in self.names)
         if self.training and self.config.curriculum:
-            return mask * sample_taking_part(batch, self.stage_weights)
-        return mask * (self.stage_weights > 0)
+            return mask * sample_taking_part(batch, self._shares())
+        return mask * (self._shares() > 0)
 
     def fixed_mask(self, batch: int, device: torch.device, kept: frozenset[str]) -> Tensor:
         """The mask (B, L) that uses the same layers for every sample."""
@@ -425,6 +429,16 @@ class HierarchicalDiffusionNetwork(nn.Module):
         return observation.state[:, self.window.observation[-1]]
 
     def trained_layers(self) -> frozenset[str]:
-        """Layers that a curriculum has let take part; all of them without one."""
-        parts = zip(self.names, self.stage_weights.tolist(), strict=True)
+        """Layers that a curriculum has let take part, and the safety layer; all of them without one."""
+        parts = zip(self.names, self._shares().tolist(), strict=True)
         return frozenset(name for name, part in parts if part > 0)
+
+    def _shares(self) -> Tensor:
+        """The share (L,) of the samples that sees each layer: as the curriculum's stage says.
+
+        The safety layer, which has the posture, is seen in every stage; a stage decides on its loss only.
+        """
+        shares = self.stage_weights.clone()
+        if "safety" in self.names:
+            shares[self.names.index("safety")] = 1.0
+        return shares

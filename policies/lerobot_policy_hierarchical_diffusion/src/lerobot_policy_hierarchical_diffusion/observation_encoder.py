@@ -2,13 +2,15 @@
 """What conditions the denoiser beside the layers: everything that no layer of the policy looks at.
 
     layer           owns
-    safety          the last action
-    dynamics        the newest consecutive states
+    safety          the newest states and the last action
+    dynamics        the consecutive states before them
     manipulation    cameras and environment state
     planning        the strided memory and the task's text
 
-The newest state is everybody's. A policy without layers so has one encoder with all the inputs that the
-layers would have: the flat policy that a hierarchy is to be compared with.
+All layers look at the newest state, each for its own ends; that the denoiser hears of it precisely is the
+safety layer's part. With all four layers nothing is left to encode here. A policy without layers has one
+encoder with all the inputs that the layers would have: the flat policy that a hierarchy is to be compared
+with.
 
 Legend: `B` batch, `O` observation steps, `C` condition width.
 """
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
-from .layers.base import LayerInputs, with_velocity
+from .layers.base import LayerInputs, small_encoder, with_velocity
 from .statistics import feature_widths
 
 
@@ -37,14 +39,14 @@ class ObservationEncoder(nn.Module):
         self.state_dim = state
         images = len(config.image_features) * config.manipulation_dim
         owned = {
-            "safety": action + 1,
+            "safety": config.n_obs_steps * state + action + 1,
             "dynamics": config.dynamics_history * 2 * state,
             "manipulation": config.n_obs_steps * (env + images) + config.manipulation_dim * bool(images),
             "planning": config.planning_history * (state + env) + config.planning_dim,
         }
-        width = config.n_obs_steps * state + sum(n for name, n in owned.items() if name not in self.layers)
-        self.dim = config.condition_dim
-        self.net = nn.Sequential(nn.Linear(width, 2 * self.dim), nn.GELU(), nn.Linear(2 * self.dim, self.dim))
+        width = sum(size for name, size in owned.items() if name not in self.layers)
+        self.dim = config.condition_dim if width else 0
+        self.net = small_encoder(width, self.dim) if width else None
 
     def forward(self, inputs: LayerInputs, velocity_scale: Tensor) -> Tensor:
         """Encode.
@@ -54,11 +56,13 @@ class ObservationEncoder(nn.Module):
             velocity_scale (`Tensor`): (S,) usual velocities.
 
         Returns:
-            `Tensor`: (B, C).
+            `Tensor`: (B, C); (B, 0) where the layers own everything.
         """
-        parts = [inputs.observation[..., : self.state_dim]]
+        if self.net is None:
+            return inputs.command[:, :0]
+        parts: list[Tensor] = []
         if "safety" not in self.layers:
-            parts.append(inputs.command)
+            parts += [inputs.observation[..., : self.state_dim], inputs.command]
         if "dynamics" not in self.layers:
             parts.append(with_velocity(inputs.motion, velocity_scale))
         if "manipulation" not in self.layers:

@@ -114,11 +114,14 @@ class LayerOutput:
         features (`Tensor`): (B, D) what conditions the denoiser.
         loss (`Tensor`, *optional*): (B,) the layer's own loss; None without targets.
         info (`dict[str, Tensor]`): Named results for the user and for other layers, first axis B.
+        precise (`Tensor`, *optional*): (B, C) what conditions the denoiser besides, neither normalised nor
+            mixed with other layers' features.
     """
 
     features: Tensor
     loss: Tensor | None
     info: dict[str, Tensor]
+    precise: Tensor | None = None
 
 
 def draft_of(infos: Mapping[str, Mapping[str, Tensor]]) -> Tensor | None:
@@ -151,6 +154,11 @@ class HierarchyLayer(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
         """Compute features and, when `context.targets` is there, the loss."""
+
+
+def small_encoder(width: int, dim: int) -> nn.Sequential:
+    """An MLP from (..., width) to (..., dim)."""
+    return nn.Sequential(nn.Linear(width, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
 
 
 def with_velocity(history: Tensor, scale: Tensor) -> Tensor:

@@ -8,14 +8,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..targets import injected_violations, masked_mean, violation_labels
-from .base import COMMAND_CLIP, HierarchyLayer, LayerContext, LayerInputs, LayerOutput, with_velocity
+from .base import (
+    COMMAND_CLIP,
+    HierarchyLayer,
+    LayerContext,
+    LayerInputs,
+    LayerOutput,
+    small_encoder,
+    with_velocity,
+)
 
 
 class SafetyLayer(HierarchyLayer):
     """A GRU over recent states and the last action that foresees violations and, second, the next state.
 
-    It alone knows what the arm was last asked to do, and so how far it lags behind: a grasp, a contact or a
-    jam is seen there first.
+    It answers for where the arm is: the denoiser hears of the newest posture precisely through this layer,
+    which always runs. And it alone knows what the arm was last asked to do, and so how far it lags behind: a
+    grasp, a contact or a jam is seen there first.
 
     Loss: binary cross-entropy of "a violation within the next K frames", on the data's own histories and on
     the same histories with an injected violation, plus the error of the forward model.
@@ -24,10 +33,16 @@ class SafetyLayer(HierarchyLayer):
         state_dim (`int`): State width.
         action_dim (`int`): Action width.
         dim (`int`): GRU width.
+        observation_steps (`int`): Observation frames O.
+        posture_dim (`int`): Width of the encoded posture; 0 where the denoiser has it already.
     """
 
-    def __init__(self, state_dim: int, action_dim: int, dim: int) -> None:
+    def __init__(
+        self, state_dim: int, action_dim: int, dim: int, observation_steps: int, posture_dim: int
+    ) -> None:
         super().__init__(dim)
+        self.state_dim = state_dim
+        self.posture = small_encoder(observation_steps * state_dim, posture_dim) if posture_dim else None
         self.gru = nn.GRU(2 * state_dim, dim, batch_first=True)
         self.command = nn.Sequential(nn.Linear(action_dim + 1, dim), nn.GELU(), nn.Linear(dim, dim))
         self.violation = nn.Linear(dim, 1)
@@ -36,11 +51,14 @@ class SafetyLayer(HierarchyLayer):
         )
 
     def forward(self, inputs: LayerInputs, context: LayerContext) -> LayerOutput:
-        """Return features, the loss, and `score` (B,): the probability of a violation."""
+        """Return features, the posture, the loss, and `score` (B,): the probability of a violation."""
         scale = context.motion.velocity_scale()
+        posture = None
+        if self.posture is not None:
+            posture = self.posture(inputs.observation[..., : self.state_dim].flatten(1))
         if context.targets is None:
             features = self._encode(inputs.history, inputs.command, scale)
-            return LayerOutput(features, None, {"score": self._logit(features).sigmoid()})
+            return LayerOutput(features, None, {"score": self._logit(features).sigmoid()}, posture)
 
         labels, velocity_limit = self._labels(context)
         low, high = self._finite_limits(context)
@@ -60,6 +78,7 @@ class SafetyLayer(HierarchyLayer):
             features,
             loss,
             {"score": logit.sigmoid(), "injected_score": unsafe_logit.sigmoid(), "label": labels},
+            posture,
         )
 
     def _encode(self, history: Tensor, command: Tensor, scale: Tensor) -> Tensor:
