@@ -12,6 +12,7 @@ BENCH = (
     "tests/cli/test_koch_cli.py",
     "tests/cli/test_koch_endings.py",
     "tests/cli/test_quickstart_cli.py",
+    "tests/docs/test_docs_run.py::test_the_marked_commands",
     "tests/examples/test_koch_end_effector.py::test_the_example",
     "tests/packaging/test_round_trip.py",
 )
