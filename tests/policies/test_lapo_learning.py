@@ -95,3 +95,16 @@ def test_lapo_walks_like_the_best_policy_and_cloning_does_not(logs, lapo):
 def test_iql_beats_cloning_too(logs):
     policy = train(logs, extraction="iql", steps=500)
     assert walked(policy) > 0.7 * CORRIDOR.returns(lambda cell: 1.0)
+
+
+def divergence(policy, logs):
+    """What the latents say of the chunks, in nats."""
+    batch = logs.batch(np.arange(256), HORIZON)
+    with torch.no_grad():
+        return policy.forward(batch)[1]["kl"]
+
+
+def test_the_latent_speaks_where_kl_beta_is_below_twice_the_variance_of_the_actions(logs, lapo):
+    """Actions are uniform in [-1, 1], of variance 1/3: below 2/3 a latent pays for itself, above not."""
+    assert divergence(lapo, logs) > 1.0  # kl_beta 0.1
+    assert divergence(train(logs, kl_beta=2.0, steps=300), logs) < 0.02
