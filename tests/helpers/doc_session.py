@@ -76,6 +76,8 @@ def tiny(words: list[str]) -> list[str]:
     if words[0] == "lerobot-train":
         chosen = next((word.partition("=")[2] for word in words if word.startswith("--policy.type=")), "")
         settings |= SMALL.get(chosen, {})
+        if "--resume=true" in words:
+            settings["--steps"] = "3"  # one more than what is resumed
         # `--policy.path` brings its own device.
         if not chosen and not any(word.startswith("--policy.path=") for word in words):
             settings.pop("--policy.device")
