@@ -10,7 +10,9 @@
         return _patch.stock("update_policy")(*words, **named)
 
 A patch is all or nothing: it goes in only for the LeRobot versions it is tested with, and not at all when one
-of the names is gone. `uninstall` puts back what was there. `replaced` is for the length of a `with`.
+of the names is gone. `uninstall` puts back what was there, but where somebody else has replaced ours since:
+theirs stays, and what they hold of ours does from then on what LeRobot's own does. `replaced` is for the
+length of a `with`.
 """
 
 import functools
@@ -40,6 +42,7 @@ class Patch:
         self.part = part
         self.lost = lost
         self._before: dict[Place, Any] = {}
+        self._ours: dict[Place, Any] = {}
 
     @property
     def installed(self) -> bool:
@@ -76,14 +79,30 @@ class Patch:
             # Of a class its own dictionary, so that static and class methods come back as they were.
             stock = inspect.getattr_static(owner, name)
             self._before[owner, name] = stock
-            setattr(owner, name, _standing_for(stock, new))
+            ours = self._while_installed((owner, name), stock, new)
+            self._ours[owner, name] = ours
+            setattr(owner, name, ours)
         return True
 
     def uninstall(self) -> None:
-        """Give LeRobot its own code back."""
+        """Give LeRobot its own code back, but where somebody else has replaced ours since."""
         for (owner, name), stock in self._before.items():
-            setattr(owner, name, stock)
+            if inspect.getattr_static(owner, name, None) is self._ours[owner, name]:
+                setattr(owner, name, stock)
         self._before.clear()
+        self._ours.clear()
+
+    def _while_installed(self, place: Place, stock: Any, new: Any) -> Any:
+        """`new` as it stands in place of `stock`; a function is stock's again once the patch is taken out."""
+        if not inspect.isfunction(stock):
+            return new
+
+        @functools.wraps(stock)
+        def standing_in(*words: Any, **named: Any) -> Any:
+            # Whoever wrapped ours, and calls it after `uninstall`, must not find it without its stock.
+            return (new if self._ours.get(place) is standing_in else stock)(*words, **named)
+
+        return standing_in
 
     def stock(self, name: str, owner: ModuleType | type | None = None) -> Any:
         """What stood at an attribute before; `owner` is only needed where two owners have the same name.

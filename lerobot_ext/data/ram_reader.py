@@ -23,6 +23,7 @@ import multiprocessing.context
 import operator
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -423,9 +424,13 @@ def install() -> bool:
 
 
 def uninstall() -> None:
-    """Give LeRobot its own reader back; datasets that are open keep theirs."""
+    """Give LeRobot its own reader back, and its processors; datasets that are open keep theirs."""
     if lerobot_dataset.DatasetReader is RamDatasetReader:
         lerobot_dataset.DatasetReader = dataset_reader.DatasetReader
+    # A reader of smaller pictures lets the training script resize a robot's to the same size.
+    size = sys.modules.get("lerobot_ext.data.pool.size")
+    if size is not None:
+        size.uninstall()
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -381,6 +381,7 @@ def test_private_missing_and_wrong_are_told_with_a_remedy(tmp_path, folder, say,
     with (
         HubServer(tmp_path / "hub", tokens=tokens) as server,
         in_this_process(server, tmp_path / "home", token="a-secret"),
+        monkeypatch.context() as monkeypatch,  # taken back while the token is still this process's
     ):
         put(folder, private=True)
         assert say("pull", f"--policy.path={REPO}")[0] == 0

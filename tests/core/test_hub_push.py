@@ -339,10 +339,11 @@ def test_states_of_another_checkpoint_are_deleted_with_the_same_commit(hub, scri
 
 
 def test_a_refusal_is_not_tried_again(hub, script, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "")
     training = tiny_training.train(tmp_path, script)
-    with pytest.raises(PushError, match="does not know who you are") as refused:
-        training.push()
+    with monkeypatch.context() as without_token:
+        without_token.setenv("HF_TOKEN", "")
+        with pytest.raises(PushError, match="does not know who you are") as refused:
+            training.push()
     assert "hf auth login" in refused.value.remedy
     assert hub.requests == ["POST /api/repos/create", f"GET /api/models/{REPO}"], "the client looks once more"
 

@@ -20,7 +20,7 @@ from lerobot.datasets.sampler import EpisodeAwareSampler
 from pool_dataset import CAMERAS, LENGTHS, write_dataset
 from torchvision.transforms.v2 import Resize
 
-from lerobot_ext.data import hook, ram_reader
+from lerobot_ext.data import batches, camera_window, hook, ram_reader
 from lerobot_ext.data.pool import opening, sampler
 from lerobot_ext.data.pool.arena import MISSING, READY, Arena, Geometry
 from lerobot_ext.data.pool.budget import POOL
@@ -45,6 +45,8 @@ def as_before(monkeypatch):
     monkeypatch.setattr(opening, "_held", [])
     yield
     ram_reader.uninstall()
+    camera_window.uninstall()
+    batches.uninstall()
     sampler.uninstall()
 
 

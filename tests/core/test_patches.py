@@ -49,6 +49,36 @@ def test_installing_twice_changes_nothing(module, patch):
     assert module.limit == 3
 
 
+def test_what_somebody_else_put_in_our_place_stays(module, patch, monkeypatch):
+    """A test's function must not come back with the patch that found it there, nor go with it."""
+    stock = module.greet
+    patch.install({(module, "greet"): lambda name: patch.stock("greet")(name).upper(), (module, "limit"): 4})
+    ours = module.greet
+    theirs = lambda name: ours(name) + "!"  # noqa: E731
+    monkeypatch.setattr(module, "greet", theirs)
+    monkeypatch.setattr(module, "limit", 9)
+    assert module.greet("ada") == "HELLO ADA!"
+    patch.uninstall()
+    assert (module.greet, module.limit) == (theirs, 9)
+    assert module.greet("ada") == "hello ada!"
+    monkeypatch.undo()  # which puts ours back: it does what stock does, and may be patched anew
+    assert module.greet("ada") == "hello ada"
+    patch.install({(module, "greet"): lambda name: patch.stock("greet")(name) + "?"})
+    assert module.greet("ada") == "hello ada?"
+    patch.uninstall()
+    assert module.greet("ada") == stock("ada")
+
+
+def test_the_function_of_a_test_does_not_outlive_it(module, patch, monkeypatch):
+    stock = module.greet
+    with monkeypatch.context() as test:
+        test.setattr(module, "greet", lambda name: "of a test")
+        patch.install({(module, "greet"): lambda name: patch.stock("greet")(name)})
+    assert module.greet is stock
+    patch.uninstall()
+    assert module.greet is stock
+
+
 def test_a_missing_attribute_leaves_everything_as_it_was(module, patch, caplog):
     stock = module.greet
     with caplog.at_level(logging.WARNING):
