@@ -132,7 +132,7 @@ def _learner(plan: Plan, dataset: Any) -> tuple[Any, Any, Any]:
     optimizer, _ = make_optimizer_and_scheduler(cfg, policy)
     try:
         note = checkpoints.load_optimizer(optimizer, plan.pretrained)
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError) as error:  # LeRobot and torch say it in different ways
         if plan.progress is not None:
             raise CommandError(
                 f"the optimizer's state of {plan.pretrained.parent} does not fit: {error}",

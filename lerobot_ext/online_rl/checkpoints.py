@@ -139,7 +139,7 @@ def load_optimizer(optimizer: Any, pretrained: Path) -> str:
         `str`: Empty, or why it begins anew.
 
     Raises:
-        ValueError: Its state is of another policy.
+        ValueError, TypeError, KeyError: Its state is of another policy.
     """
     state = pretrained.parent / TRAINING_STATE_DIR
     if pretrained.name != PRETRAINED_MODEL_DIR or not (state / "optimizer_state.safetensors").is_file():

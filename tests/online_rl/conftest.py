@@ -3,14 +3,17 @@
 
 import online_toy
 import pytest
-from lerobot_env_koch.config import KochEnvConfig  # noqa: F401 - registers what plugins register
+import torch
 
-from lerobot_ext.doctor.checkpoint_child import load_plugins
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small networks: more threads only wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="package")
 def logs(tmp_path_factory):
-    load_plugins()
     return online_toy.write_logs(tmp_path_factory.mktemp("walks") / "logs")
 
 
