@@ -19,6 +19,7 @@ and builds on these modules; nothing here knows which policy. Importing the pack
 - `targets`: target networks that follow slowly, buffers included.
 - `randomness`: the noise of a training step, equal after a resume.
 - `fqe`: fitted Q evaluation: what a policy is worth, from logs alone.
+- `learner`: what a policy must offer so that `lerobot-ext train-online` goes on with it.
 - `toy`: a chunked decision process that value iteration solves, for tests of learners.
 
 A policy's step under `lerobot-train` (one loss, one backward, one optimizer step, then `update()`):
