@@ -24,6 +24,7 @@ PROVIDERS = {
     ("--policy.type", "act_plus"): "lerobot_policy_act_plus",
     ("--policy.type", "hierarchical_diffusion"): "lerobot_policy_hierarchical_diffusion",
     ("--policy.type", "lapo"): "lerobot_policy_lapo",
+    ("--policy.type", "q_chunking"): "lerobot_policy_q_chunking",
     ("--env.type", "koch"): "lerobot_env_koch",
 }
 

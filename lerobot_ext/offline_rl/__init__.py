@@ -13,6 +13,7 @@ and builds on these modules; nothing here knows which policy. Importing the pack
 - `bounds`: the range in which values must lie.
 - `critics`: ensembles whose members run in one batched call, their aggregation, and bootstrap masks that are
   hashed from the frame's `index`, so that they survive a resume.
+- `observations`: all cameras and vectors of a state as one vector, for critics.
 - `losses`: expectile regression, advantage weights, masked means.
 - `routing`: several losses on one optimizer: the exact policy gradient through a critic that learns nothing
   from it, and parameter groups that are clipped one by one (`GroupedAdamWConfig`).

@@ -251,4 +251,4 @@ class ChunkLabels(nn.Module):
                 f"`{REWARD}` has {given}; values need one reward a frame, {tuple(valid.shape)}. Write the "
                 "column into the dataset, or set `reward_source` to sparse_success or step_cost."
             )
-        return rewards.reshape(valid.shape).float()
+        return rewards.reshape(valid.shape).to(torch.promote_types(rewards.dtype, torch.float32))

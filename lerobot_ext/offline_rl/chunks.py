@@ -87,7 +87,8 @@ def chunk_targets(
     whole = valid.all(1)
     continues = whole & ~at_end
     ends = terminal & ~continues & (whole if not keep_short else valid[:, 0])
-    bootstrap = torch.where(continues, discount ** rewards.shape[1], 0.0).to(rewards.dtype)
+    # Not by `where` of two Python numbers, which is single precision whatever the rewards are.
+    bootstrap = continues.to(rewards.dtype) * discount ** rewards.shape[1]
     return ChunkTargets(returns, bootstrap, continues | ends)
 
 

@@ -16,6 +16,7 @@ FOLDERS = {
     "lerobot_policy_act_plus": "policies/lerobot_policy_act_plus",
     "lerobot_policy_hierarchical_diffusion": "policies/lerobot_policy_hierarchical_diffusion",
     "lerobot_policy_lapo": "policies/lerobot_policy_lapo",
+    "lerobot_policy_q_chunking": "policies/lerobot_policy_q_chunking",
 }
 PLUGINS = [name for name in FOLDERS if name != CORE]
 

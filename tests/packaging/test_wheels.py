@@ -84,6 +84,11 @@ class TestPolicyLapo(OurPlugin):
     registers = frozenset({"policy lapo", "step lerobot_ext_split_environment_state"})
 
 
+class TestPolicyQChunking(OurPlugin):
+    distribution = "lerobot_policy_q_chunking"
+    registers = frozenset({"policy q_chunking", "step lerobot_ext_split_environment_state"})
+
+
 def test_the_core_alone_changes_no_stock_command_line(environment):
     answer = json.loads(environment.run(program(), CORE).splitlines()[-1])
     assert (answer["registered"], answer["lost"]) == ([], [])

@@ -7,56 +7,30 @@ Legend: `B` batch, `H` chunk, `A` action, `K` flattened chunk (H * A), `D` obser
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
-
 import torch
-from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 from torch import Tensor, nn
 
 from lerobot_ext.nn.pooled_cameras import PooledCameras
 from lerobot_ext.offline_rl.critics import EnsembleMLP
+from lerobot_ext.offline_rl.observations import MLP, PooledObservations, vector_widths
 
 from .configuration_lapo import LAPOConfig
 
 _LOG_STD_RANGE = (-4.0, 4.0)
 
 
-class MLP(nn.Sequential):
-    """Linear maps with GELU between them.
-
-    Args:
-        widths (`Sequence[int]`): Input, hidden and output widths.
-    """
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(widths):
-            layers += [nn.Linear(inputs, outputs), nn.GELU()]
-        super().__init__(*layers[:-1])
-
-
-class ObservationEncoder(nn.Module):
+class ObservationEncoder(PooledObservations):
     """All cameras and joints of one instant as one vector.
-
-    Layer norms and no dropout: features, and with them values, must not depend on the rest of the batch or on
-    chance.
 
     Args:
         config (`LAPOConfig`): Features and widths.
     """
 
     def __init__(self, config: LAPOConfig) -> None:
-        super().__init__()
-        vectors = {OBS_STATE: config.robot_state_feature, OBS_ENV_STATE: config.env_state_feature}
-        self.vectors = [key for key, feature in vectors.items() if feature is not None]
-        self.images = list(config.image_features)
-        width = sum(feature.shape[0] for feature in vectors.values() if feature is not None)
-        self.cameras: PooledCameras | None = None
-        if self.images:
-            self.cameras = PooledCameras(
-                len(self.images),
+        images = list(config.image_features)
+        cameras = (
+            PooledCameras(
+                len(images),
                 config.image_feature_dim,
                 config.image_size,
                 config.vision_backbone,
@@ -64,24 +38,12 @@ class ObservationEncoder(nn.Module):
                 weights=None if config.pretrained_path else config.pretrained_backbone_weights,
                 shift=config.random_shift,
             )
-            width += len(self.images) * config.image_feature_dim
-        dim = config.obs_feature_dim
-        self.fuse = nn.Sequential(nn.Linear(width, dim), nn.GELU(), nn.Linear(dim, dim), nn.LayerNorm(dim))
-
-    def forward(self, batch: dict[str, Any], time: int = 0, *, augment: bool = False) -> Tensor:
-        """Encode the observations at `time` of the batch's; returns (B, D).
-
-        Args:
-            batch (`dict`): Vectors (B, T, S) or (B, S); images (B, T, 3, H, W) or (B, 3, H, W).
-            time (`int`, *optional*, defaults to `0`): Which of the T.
-            augment (`bool`, *optional*, defaults to `False`): Shift images at random.
-        """
-        parts = [_at(batch[key], time, 2) for key in self.vectors]
-        if self.cameras is not None:
-            frames = [_at(batch[key], time, 4) for key in self.images]
-            parts.append(self.cameras(frames, augment=augment))
-        features: Tensor = self.fuse(torch.cat(parts, dim=-1))
-        return features
+            if images
+            else None
+        )
+        super().__init__(
+            vector_widths(config), images, cameras, config.image_feature_dim, config.obs_feature_dim
+        )
 
 
 class LAPONetwork(nn.Module):
@@ -149,8 +111,3 @@ class LAPONetwork(nn.Module):
     def act(self, features: Tensor) -> Tensor:
         """The policy's chunk (B, K)."""
         return self.decode(features, None if self.actor is None else self.latent(features))
-
-
-def _at(values: Tensor, time: int, ndim: int) -> Tensor:
-    """`values` at `time` if they have an axis of time, else as they are."""
-    return values if values.ndim == ndim else values[:, time]

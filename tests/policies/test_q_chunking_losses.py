@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses of Q-chunking are those of slow loops over samples, in float64; the toy is solved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot_policy_q_chunking import QChunkingConfig, QChunkingPolicy
+from lerobot_policy_q_chunking.losses import critic_loss, flow_loss
+
+from lerobot_ext.offline_rl.critics import bootstrap_masks
+from lerobot_ext.offline_rl.toy import MOVES, Corridor, CorridorLogs
+
+CORRIDOR = Corridor(cells=5, max_steps=12, discount=0.9)
+HORIZON = 2
+
+
+@pytest.fixture(scope="module")
+def logs():
+    """Random walks: the average action is to stand still."""
+    return CorridorLogs.record(CORRIDOR, walks=400, seed=0)
+
+
+def build(logs, **fields) -> QChunkingPolicy:
+    torch.manual_seed(0)
+    config = QChunkingConfig(
+        device="cpu",
+        input_features={"observation.state": PolicyFeature(FeatureType.STATE, (CORRIDOR.cells,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (1,))},
+        **{
+            "chunk_size": HORIZON,
+            "n_action_steps": 1,
+            "discount": CORRIDOR.discount,
+            "hidden_dim": 32,
+            "obs_feature_dim": 32,
+            "actor_hidden_dim": 32,
+            "actor_hidden_layers": 2,
+            "tau": 0.05,
+            "actor_ema": 0.95,
+            "optimizer_lr": 1e-3,
+            "optimizer_critic_lr": 1e-3,
+            **fields,
+        },
+    )
+    policy = QChunkingPolicy(config)
+    policy.set_episodes(logs.episodes())
+    return policy.train()
+
+
+def train(logs, steps=500, **fields) -> QChunkingPolicy:
+    torch.set_num_threads(1)  # these networks are too small for more
+    policy = build(logs, **fields)
+    optimizer = policy.config.get_optimizer_preset().build(policy.get_optim_params())
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        loss, _ = policy.forward(logs.batch(rng.integers(logs.lengths.sum(), size=128), HORIZON))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        policy.update()
+    return policy.eval()
+
+
+def walked(policy) -> float:
+    def act(cell):
+        policy.reset()
+        state = torch.from_numpy(CORRIDOR.observe(cell)).float()[None]
+        return float(policy.select_action({"observation.state": state}))
+
+    torch.manual_seed(0)
+    return float(np.mean([CORRIDOR.returns(act) for _ in range(4)]))
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "min", "mean_minus_std"])
+@pytest.mark.parametrize("share", [1.0, 0.6])
+def test_the_critics_loss_is_that_of_a_slow_loop(logs, aggregation, share):
+    policy = build(
+        logs, n_critics=3, aggregation=aggregation, kappa=0.7, bootstrap_probability=share
+    ).double()
+    ends = np.cumsum(logs.lengths)
+    index = np.concatenate([ends[:40] - 1, ends[:40] - 2, np.arange(40)])  # last frames, padding and whole
+    batch = {
+        key: value.double() if value.is_floating_point() else value
+        for key, value in logs.batch(index, HORIZON).items()
+    }
+    torch.manual_seed(3)
+    following = policy.critic_target.value(
+        policy.critic_target.observe(batch, 1), torch.rand(len(index), HORIZON, dtype=torch.float64)
+    ).detach()
+    view = policy._objective.windows.of_critics(batch)
+    targets = policy.labels.targets(view)
+    wanted = policy.labels.clamp(targets.returns + targets.bootstrap * following)
+    features = policy.critic.observe(batch, 0)
+    values = policy.critic(features, torch.rand(len(index), HORIZON, dtype=torch.float64))
+    masks = bootstrap_masks(batch["index"], 3, share)
+    found = critic_loss(values, wanted, targets.usable, masks if share < 1 else None).mean()
+
+    joined = np.concatenate([np.full(n, number) for number, n in enumerate(logs.lengths)])
+    expected = []
+    for member in range(3):
+        errors = []
+        for row, frame in enumerate(index):
+            episode = joined[frame]
+            left = ends[episode] - frame
+            terminal = bool(logs.walks[episode]["done"][-1])
+            rewards = logs.walks[episode]["reward"][len(logs.walks[episode]["reward"]) - left :]
+            total = sum(CORRIDOR.discount**k * float(r) for k, r in enumerate(rewards[:HORIZON]))
+            if left <= HORIZON:
+                if not terminal:
+                    continue  # what would have followed was never recorded
+                aim = total
+            else:
+                aim = total + CORRIDOR.discount**HORIZON * float(following[row])
+            if not bool(masks[member, row]):
+                continue
+            aim = min(max(aim, float(policy.labels.low)), float(policy.labels.high))
+            errors.append((float(values[member, row].detach()) - aim) ** 2)
+        expected.append(sum(errors) / len(errors))
+    assert float(policy.labels.scale) == 1.0
+    assert float(found) == pytest.approx(sum(expected) / 3, abs=1e-10)
+
+
+def test_flow_matching_is_that_of_a_slow_loop(logs):
+    policy = build(logs).double()
+    torch.manual_seed(1)
+    chunk, noise = (torch.rand(6, HORIZON, dtype=torch.float64) for _ in range(2))
+    time, state = (
+        torch.rand(6, dtype=torch.float64),
+        torch.eye(CORRIDOR.cells, dtype=torch.float64)[[0, 1, 2, 3, 0, 1]],
+    )
+    valid = torch.tensor([[True, True]] * 3 + [[True, False]] * 2 + [[False, False]])
+    found = flow_loss(
+        policy.actor, policy.actor.observe({"observation.state": state}), chunk, valid, noise, time
+    )
+    for row in range(6):
+        place = (1 - time[row]) * noise[row] + time[row] * chunk[row]
+        condition = policy.actor.observe({"observation.state": state[row : row + 1]})
+        velocity = policy.actor.velocity(condition, place[None], time[row : row + 1])[0]
+        errors = [
+            float((velocity[k] - (chunk[row, k] - noise[row, k])) ** 2)
+            for k in range(HORIZON)
+            if valid[row, k]
+        ]
+        assert float(found[row]) == pytest.approx(sum(errors) / max(1, len(errors)), abs=1e-12)
+
+
+def test_the_one_step_actor_teaches_neither_critics_nor_flow(logs):
+    policy = build(logs)
+    batch = logs.batch(np.arange(8), HORIZON)
+    condition = policy.actor.observe(batch).detached()
+    from lerobot_policy_q_chunking.losses import distill_loss
+
+    distance, rising, _ = distill_loss(
+        policy.actor,
+        policy.critic,
+        condition,
+        policy.critic.observe(batch).detach(),
+        policy.actor.noise(condition),
+        normalize=True,
+    )
+    (distance + rising).mean().backward()
+    touched = {name.split(".")[1] for name, p in policy.named_parameters() if p.grad is not None}
+    assert touched == {"one_step"}
+
+
+@pytest.fixture(scope="module")
+def distilled(logs):
+    return train(logs, alpha=0.3)
+
+
+def test_the_critic_agrees_with_value_iteration(distilled):
+    """Each move of the chunk is the middle of the actions that make it."""
+    expected = CORRIDOR.optimal_chunk_values(HORIZON)
+    cells = torch.tensor([cell for cell, _ in expected])
+    actions = torch.tensor([[2 / 3 * move for move in chunk] for _, chunk in expected])
+    with torch.no_grad():
+        features = distilled.critic_target.observe({"observation.state": torch.eye(CORRIDOR.cells)[cells]})
+        found = distilled.critic_target(features, actions).mean(0) * distilled.labels.scale
+    errors = (found - torch.tensor(list(expected.values()))).abs()
+    assert len(errors) == 4 * len(MOVES) ** HORIZON
+    assert errors.mean() < 0.08
+
+
+def test_distilling_walks_nearly_as_the_best_policy(distilled):
+    best = CORRIDOR.returns(lambda cell: 1.0)
+    assert walked(distilled) > 0.8 * best
