@@ -2,12 +2,9 @@
 """What all tests share: how they are spread over worker processes."""
 
 import signal
-from collections.abc import Iterator
 
-import leftovers
 import pytest
 
-WATCH = pytest.StashKey[leftovers.Watch]()
 # One virtual bench at a time: each paces itself in real time, and two would hold each other up.
 BENCH = (
     "tests/robot/",
@@ -45,19 +42,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # fails three times in a row fails, and each repetition is listed at the end of the run.
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
     items.sort(key=lambda item: not runs_a_bench(item))
-
-
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Note what LeRobot is like once all tests are collected."""
-    session.config.stash[WATCH] = leftovers.Watch()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """Fail a test that leaves LeRobot, or the environment, changed for those after it."""
-    yield
-    module = item.getparent(pytest.Module)
-    goes_on = nextitem is not None and nextitem.getparent(pytest.Module) is module
-    left = item.config.stash[WATCH].after(item.nodeid, module_goes_on=goes_on)
-    if left:
-        pytest.fail(f"left behind for the tests after it:\n{left}", pytrace=False)
