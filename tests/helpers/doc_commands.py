@@ -169,8 +169,17 @@ def _with_subparsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentP
 # LeRobot's own commands
 
 
-@cache
 def _plugins_loaded() -> None:
+    """Everything that a stock command knows once it has found its plugins."""
+    from lerobot_ext.training.hook import accumulate_gradients
+
+    _imported()
+    # Plugins that another test loaded before there was a training script, or took out, have left this out.
+    accumulate_gradients()
+
+
+@cache
+def _imported() -> None:
     from lerobot.utils.import_utils import register_third_party_plugins
 
     for name in ("robots", "teleoperators", "cameras", "envs", "policies"):
