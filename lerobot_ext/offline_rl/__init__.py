@@ -14,11 +14,13 @@ and builds on these modules; nothing here knows which policy. Importing the pack
 - `critics`: ensembles whose members run in one batched call, their aggregation, and bootstrap masks that are
   hashed from the frame's `index`, so that they survive a resume.
 - `observations`: all cameras and vectors of a state as one vector, for critics.
-- `losses`: expectile regression, advantage weights, masked means.
+- `losses`: expectile regression, advantage weights, masked means; what a batch costs, and says in the log.
 - `routing`: several losses on one optimizer: the exact policy gradient through a critic that learns nothing
   from it, and parameter groups that are clipped one by one (`GroupedAdamWConfig`).
 - `targets`: target networks that follow slowly, buffers included.
 - `randomness`: the noise of a training step, equal after a resume.
+- `configuration`: what the configurations of such policies inherit: rules and refusals, no fields.
+- `policy`: what the policies inherit: whose rewards and ends their batches have.
 - `fqe`: fitted Q evaluation: what a policy is worth, from logs alone.
 - `learner`: what a policy must offer so that `lerobot-ext train-online` goes on with it.
 - `toy`: a chunked decision process that value iteration solves, for tests of learners.

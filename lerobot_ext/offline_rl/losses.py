@@ -6,8 +6,40 @@ Legend: `B` batch, `E` ensemble member.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Losses(NamedTuple):
+    """What a batch of B samples costs.
+
+    Attributes:
+        total (`Tensor`): (B,) loss of each sample.
+        parts (`dict[str, Tensor]`): () each, for the log.
+        values (`dict[str, Tensor]`): () each, for the log, in units of the labels' scale.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+    values: dict[str, Tensor]
+
+    def reduced(self, reduction: str) -> Tensor:
+        """The loss, () for `"mean"` and (B,) for `"none"`.
+
+        Raises:
+            ValueError: It is neither.
+        """
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
+        return self.total if reduction == "none" else self.total.mean()
+
+    def figures(self, scale: Tensor) -> dict[str, float]:
+        """Plain floats for the log, fetched from the device at once; values times `scale` ()."""
+        every = self.parts | {name: value * scale for name, value in self.values.items()}
+        numbers = torch.stack([figure.detach().float() for figure in every.values()]).tolist()
+        return dict(zip(every, numbers, strict=True))
 
 
 def masked_mean(values: Tensor, mask: Tensor, reduction: str = "mean") -> Tensor:

@@ -15,6 +15,7 @@ from lerobot_ext.offline_rl.batches import ChunkLabels
 from lerobot_ext.offline_rl.chunks import ChunkTargets
 from lerobot_ext.offline_rl.critics import aggregate
 from lerobot_ext.offline_rl.losses import (
+    Losses,
     expectile_loss,
     exponential_weights,
     gaussian_kl,
@@ -45,14 +46,6 @@ class Sample(NamedTuple):
     chunk: Tensor
     valid: Tensor
     targets: ChunkTargets
-
-
-class Losses(NamedTuple):
-    """Loss of each sample (B,), and figures (B,) or () for the log, in units of the labels' scale."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
-    values: dict[str, Tensor]
 
 
 class Objective:

@@ -28,19 +28,19 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from lerobot_ext.offline_rl.batches import ChunkLabels
 from lerobot_ext.offline_rl.chunks import hold_last
-from lerobot_ext.offline_rl.labels import Episodes, read_episodes
+from lerobot_ext.offline_rl.losses import Losses
+from lerobot_ext.offline_rl.policy import LearnsFromLogs
 from lerobot_ext.offline_rl.randomness import StepRandomness
 from lerobot_ext.offline_rl.routing import parameter_group
 from lerobot_ext.offline_rl.targets import make_target, soft_update
 
 from .configuration_lapo import LAPOConfig
-from .losses import Losses, Objective, Sample
+from .losses import Objective, Sample
 from .network import LAPONetwork
 
 
-class LAPOPolicy(PreTrainedPolicy):
+class LAPOPolicy(LearnsFromLogs, PreTrainedPolicy):
     """The policy as LeRobot sees it: batches in, a loss or actions out.
 
     Args:
@@ -79,20 +79,10 @@ class LAPOPolicy(PreTrainedPolicy):
         self._fsdp_wrap_modules = tuple(name for name in self._fsdp_wrap_modules if name in built)
         self.target = make_target(self.network)
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
-        self._dataset_stats = dataset_stats
-        self._reads_labels = config.learns_values or config.extraction == "filtered_bc"
-        known = self._reads_labels and dataset_meta is not None
-        self._episodes_of_dataset = read_episodes(dataset_meta) if known else None
-        self.labels = ChunkLabels(config.chunk_rules)
-        self.set_episodes(self._episodes_of_dataset)
+        self._read_labels(dataset_stats, dataset_meta)
         self._objective = Objective(config, self.network, self.target, self.labels)
         self._randomness = StepRandomness()
         self._actions: deque[Tensor] = deque(maxlen=config.n_action_steps)
-
-    def set_episodes(self, episodes: Episodes | None) -> None:
-        """Take rewards, ends and returns from these episodes, as those of the dataset in training."""
-        if self._reads_labels:
-            self.labels.set_dataset(episodes, self._dataset_stats)
 
     # ---- training ----------------------------------------------------------------------------------------
 
@@ -129,14 +119,12 @@ class LAPOPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If `reduction` is unknown, or the batch lacks rewards or frames.
         """
-        if reduction not in ("mean", "none"):
-            raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
         if self.training:
             with self._randomness.of_step(int(self.train_step), batch[ACTION].device):
                 losses = self._losses(batch)
         else:
             losses = self._losses(batch)
-        return (losses.total if reduction == "none" else losses.total.mean()), self._log(losses)
+        return losses.reduced(reduction), losses.figures(self.labels.scale)
 
     def _losses(self, batch: dict[str, Any]) -> Losses:
         actions = batch[ACTION]
@@ -165,13 +153,6 @@ class LAPOPolicy(PreTrainedPolicy):
             slow = self.target.encoder(batch, 0, augment=self.training)
         chunk = hold_last(batch[ACTION], valid).flatten(1)
         return Sample(features, slow, following, chunk, valid, self.labels.targets(batch))
-
-    def _log(self, losses: Losses) -> dict[str, float]:
-        """Plain floats, fetched from the device at once."""
-        scaled = {name: value * self.labels.scale for name, value in losses.values.items()}
-        every = losses.parts | scaled
-        numbers = torch.stack([value.detach().float() for value in every.values()]).tolist()
-        return dict(zip(every, numbers, strict=True))
 
     def update(self) -> None:
         """Count an optimizer step and move the target networks; LeRobot calls this after each step."""
@@ -220,14 +201,3 @@ class LAPOPolicy(PreTrainedPolicy):
         """(B, D) of an observation, from the slow encoder; `lerobot-ext fqe` tells states apart by it."""
         features: Tensor = self.target.encoder(batch, 0)
         return features
-
-    # ---- loading -----------------------------------------------------------------------------------------
-
-    @classmethod
-    def _load_as_safetensor(
-        cls, model: LAPOPolicy, model_file: str, map_location: str, strict: bool
-    ) -> LAPOPolicy:
-        """Load weights; a dataset that is trained on sets the bounds of the values anew."""
-        loaded: LAPOPolicy = super()._load_as_safetensor(model, model_file, map_location, strict)
-        loaded.set_episodes(loaded._episodes_of_dataset)
-        return loaded

@@ -10,10 +10,8 @@ from typing import Any
 # Not from `lerobot.configs`: this module may be imported while that package still is.
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import NormalizationMode
-from lerobot.optim.optimizers import OptimizerConfig
 
-from lerobot_ext.offline_rl.batches import ChunkRules
-from lerobot_ext.offline_rl.routing import GroupedAdamWConfig
+from lerobot_ext.offline_rl.configuration import LearnsFromLogsConfig
 from lerobot_ext.pipelines.config import ExtraStepsField
 
 from .actor_choice import ActorConfig
@@ -38,7 +36,7 @@ def _default_normalization() -> dict[str, NormalizationMode]:
 
 @PreTrainedConfig.register_subclass("q_chunking")
 @dataclass
-class QChunkingConfig(ExtraStepsField, PreTrainedConfig):
+class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     """Everything that decides what a Q-chunking policy is and how it learns from logs with rewards.
 
     Args:
@@ -189,16 +187,11 @@ class QChunkingConfig(ExtraStepsField, PreTrainedConfig):
             "actor_lora_rank",
         ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "must not be negative")
-        for name, choices in (
-            ("extraction", EXTRACTIONS),
-            ("aggregation", AGGREGATIONS),
-            ("vision_backbone", BACKBONES),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                raise ValueError(f"`{name}` ({value!r}) is unknown; choose one of {', '.join(choices)}.")
+        self._require_choices(
+            {"extraction": EXTRACTIONS, "aggregation": AGGREGATIONS, "vision_backbone": BACKBONES}
+        )
+        self._require_sizes()
         self._check_sizes()
-        _ = self.chunk_rules  # refuses what cannot be
         self._check_actor()
 
     @property
@@ -210,11 +203,6 @@ class QChunkingConfig(ExtraStepsField, PreTrainedConfig):
     def other_actor(self) -> PreTrainedConfig | None:
         """The configuration of another policy that is the actor, if one is."""
         return self.actor  # type: ignore[return-value]
-
-    @property
-    def chunk_rules(self) -> ChunkRules:
-        """How logs become targets."""
-        return ChunkRules(self.chunk_size, self.discount, self.reward_source, self.terminal_mode)
 
     @property
     def observation_delta_indices(self) -> list[int]:
@@ -229,61 +217,7 @@ class QChunkingConfig(ExtraStepsField, PreTrainedConfig):
         """The chunks of actor and critics."""
         return sorted({*range(self.chunk_size), *_frames(self.other_actor, "action_delta_indices", [])})
 
-    @property
-    def reward_delta_indices(self) -> list[int] | None:
-        """The rewards of the chunk, where values are learned from the column."""
-        return list(range(self.chunk_size)) if self.learns_values else None
-
-    def get_optimizer_preset(self) -> OptimizerConfig:
-        """AdamW whose groups are clipped one by one; an actor's group has the settings of its own preset."""
-        return GroupedAdamWConfig(lr=self.optimizer_lr, weight_decay=self.optimizer_weight_decay)
-
-    def get_scheduler_preset(self) -> None:
-        """Constant learning rates: the values move as long as the policy does."""
-        return None
-
-    def validate_features(self) -> None:
-        """Check that the dataset offers what the policy needs.
-
-        Raises:
-            ValueError: If the action is missing or no vector, there is nothing to observe, or an image is not
-                (3, H, W).
-        """
-        action = self.action_feature
-        if action is None or len(action.shape) != 1:
-            given = "missing" if action is None else f"of shape {tuple(action.shape)}"
-            raise ValueError(f"`action` is {given}; the policy needs a vector, (width,).")
-        vectors = [feature for feature in (self.robot_state_feature, self.env_state_feature) if feature]
-        if not vectors and not self.image_features:
-            raise ValueError(
-                "`observation.state`, `observation.environment_state` and images are all missing from the "
-                "policy's features; record a dataset with one of them, or map a column with `--rename_map`."
-            )
-        if any(len(feature.shape) != 1 for feature in vectors):
-            raise ValueError(
-                "`observation.state` and `observation.environment_state` must be vectors, (width,)."
-            )
-        for name, feature in self.image_features.items():
-            if len(feature.shape) != 3 or feature.shape[0] != 3:
-                raise ValueError(
-                    f"`{name}` has shape {tuple(feature.shape)}; the policy reads colour images (3, h, w). "
-                    "Leave it out of `--policy.input_features`."
-                )
-
-    def _require(self, name: str, holds: bool, rule: str) -> None:
-        if not holds:
-            raise ValueError(f"`{name}` ({getattr(self, name)}) {rule}.")
-
     def _check_sizes(self) -> None:
-        if self.n_action_steps > self.chunk_size:
-            raise ValueError(
-                f"`n_action_steps` ({self.n_action_steps}) must not exceed `chunk_size` ({self.chunk_size}); "
-                "lower it or train with longer chunks."
-            )
-        if len(self.image_size) != 2 or min(self.image_size) < 32:
-            raise ValueError(
-                f"`image_size` ({self.image_size}) must be (height, width), both at least 32 pixels."
-            )
         if self.transformer_dim % self.transformer_heads:
             raise ValueError(
                 f"`transformer_heads` ({self.transformer_heads}) must divide `transformer_dim` "

@@ -6,8 +6,6 @@ Legend: `B` batch, `H` chunk, `A` action, `K` flattened chunk (H * A), `D` featu
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -16,14 +14,6 @@ from lerobot_ext.offline_rl.routing import policy_gradient_loss
 
 from .critic import ChunkCritic
 from .flow import Condition, FlowActor
-
-
-class Losses(NamedTuple):
-    """Loss of each sample (B,), and figures () for the log; `values` are in units of the labels' scale."""
-
-    total: Tensor
-    parts: dict[str, Tensor]
-    values: dict[str, Tensor]
 
 
 def flow_loss(

@@ -30,8 +30,7 @@ from torch import Tensor
 
 from lerobot_ext.exporting.protocol import NotExportableError
 from lerobot_ext.nn.ema import warm_decay
-from lerobot_ext.offline_rl.batches import ChunkLabels
-from lerobot_ext.offline_rl.labels import Episodes, read_episodes
+from lerobot_ext.offline_rl.policy import LearnsFromLogs
 from lerobot_ext.offline_rl.randomness import StepRandomness
 from lerobot_ext.offline_rl.routing import parameter_group
 from lerobot_ext.offline_rl.targets import make_target, soft_update
@@ -40,12 +39,11 @@ from .borrowed import Borrowed, build_actor, optimizer_groups, stock_actor
 from .configuration_q_chunking import QChunkingConfig
 from .critic import ChunkCritic
 from .flow import FlowActor
-from .losses import Losses
 from .objective import Objective
 from .windows import Windows
 
 
-class QChunkingPolicy(PreTrainedPolicy):
+class QChunkingPolicy(LearnsFromLogs, PreTrainedPolicy):
     """The policy as LeRobot sees it: batches in, a loss or actions out.
 
     Args:
@@ -89,12 +87,7 @@ class QChunkingPolicy(PreTrainedPolicy):
         self.critic_target = make_target(self.critic) if self.critic is not None else None
         self._fsdp_wrap_modules = self._wrapped()
         self.register_buffer("train_step", torch.zeros((), dtype=torch.long))
-        self._dataset_stats = dataset_stats
-        self._reads_labels = config.learns_values or config.extraction == "filtered_bc"
-        known = self._reads_labels and dataset_meta is not None
-        self._episodes_of_dataset = read_episodes(dataset_meta) if known else None
-        self.labels = ChunkLabels(config.chunk_rules)
-        self.set_episodes(self._episodes_of_dataset)
+        self._read_labels(dataset_stats, dataset_meta)
         self._objective = Objective(
             config,
             self.actor,
@@ -107,11 +100,6 @@ class QChunkingPolicy(PreTrainedPolicy):
         self._randomness = StepRandomness()
         self._actions: deque[Tensor] = deque(maxlen=config.n_action_steps)
         self._seen: deque[dict[str, Any]] = deque(maxlen=self._memory_length())
-
-    def set_episodes(self, episodes: Episodes | None) -> None:
-        """Take rewards, ends and returns from these episodes, as those of the dataset in training."""
-        if self._reads_labels:
-            self.labels.set_dataset(episodes, self._dataset_stats)
 
     # ---- training ----------------------------------------------------------------------------------------
 
@@ -148,15 +136,13 @@ class QChunkingPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If `reduction` is unknown, or the batch lacks rewards or frames.
         """
-        if reduction not in ("mean", "none"):
-            raise ValueError(f"`reduction` ({reduction!r}) must be 'mean' or 'none'.")
         self._check(batch)
         if self.training:
             with self._randomness.of_step(int(self.train_step), batch[ACTION].device):
                 losses, said = self._objective.losses(batch, augment=True)
         else:
             losses, said = self._objective.losses(batch, augment=False)
-        return (losses.total if reduction == "none" else losses.total.mean()), self._log(losses) | said
+        return losses.reduced(reduction), losses.figures(self.labels.scale) | said
 
     def _check(self, batch: dict[str, Any]) -> None:
         actions, wanted = batch[ACTION], len(self.config.action_delta_indices)
@@ -165,13 +151,6 @@ class QChunkingPolicy(PreTrainedPolicy):
                 f"`action` has shape {tuple(actions.shape)}; training needs {wanted} actions a sample. Build "
                 "the dataset with this config's `action_delta_indices`."
             )
-
-    def _log(self, losses: Losses) -> dict[str, float]:
-        """Plain floats, fetched from the device at once."""
-        scaled = {name: value * self.labels.scale for name, value in losses.values.items()}
-        every = losses.parts | scaled
-        numbers = torch.stack([value.detach().float() for value in every.values()]).tolist()
-        return dict(zip(every, numbers, strict=True))
 
     def update(self) -> None:
         """Count an optimizer step, move target critics and averages; LeRobot calls this after each step."""
@@ -293,7 +272,7 @@ class QChunkingPolicy(PreTrainedPolicy):
             return 1
         return 1 - min(self._borrowed.acting)
 
-    # ---- export and loading ------------------------------------------------------------------------------
+    # ---- export ------------------------------------------------------------------------------------------
 
     def stock_policy(self) -> PreTrainedPolicy:
         """The actor alone, as an instance of LeRobot's class; see `lerobot_ext.exporting.protocol`.
@@ -317,15 +296,6 @@ class QChunkingPolicy(PreTrainedPolicy):
             names += list(getattr(self.actor, "_fsdp_wrap_modules", None) or ())
         built = {type(module).__name__ for module in self.modules()}
         return tuple(name for name in dict.fromkeys(names) if name in built)
-
-    @classmethod
-    def _load_as_safetensor(
-        cls, model: QChunkingPolicy, model_file: str, map_location: str, strict: bool
-    ) -> QChunkingPolicy:
-        """Load weights; a dataset that is trained on sets the bounds of the values anew."""
-        loaded: QChunkingPolicy = super()._load_as_safetensor(model, model_file, map_location, strict)
-        loaded.set_episodes(loaded._episodes_of_dataset)
-        return loaded
 
 
 def _has_time(batch: dict[str, Any]) -> bool:

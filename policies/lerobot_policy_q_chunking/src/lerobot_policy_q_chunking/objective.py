@@ -16,13 +16,13 @@ from torch import Tensor
 from lerobot_ext.offline_rl.batches import ChunkLabels
 from lerobot_ext.offline_rl.chunks import hold_last
 from lerobot_ext.offline_rl.critics import bootstrap_masks
-from lerobot_ext.offline_rl.losses import masked_mean
+from lerobot_ext.offline_rl.losses import Losses, masked_mean
 
 from .borrowed import Borrowed
 from .configuration_q_chunking import QChunkingConfig
 from .critic import ChunkCritic
 from .flow import Condition, FlowActor
-from .losses import Losses, advantage_weights, critic_loss, distill_loss, flow_loss
+from .losses import advantage_weights, critic_loss, distill_loss, flow_loss
 from .windows import Windows
 
 
