@@ -14,6 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from .remembered import Remembered
+
 _ABSENT_BUCKET = 0
 """Bucket of a missing text, so that one weight serves both cases and always receives a gradient."""
 
@@ -80,6 +82,7 @@ class HashedTextEmbedding(nn.Module):
         super().__init__()
         self.buckets = buckets
         self.table = nn.EmbeddingBag(buckets, dim, mode="mean")
+        self._remembered = Remembered()
 
     def forward(self, texts: Sequence[str | None], drop: Sequence[bool] | None = None) -> Tensor:
         """Embed texts.
@@ -91,6 +94,11 @@ class HashedTextEmbedding(nn.Module):
         Returns:
             `Tensor`: (B, D).
         """
+        if drop is not None:
+            return self._embed(texts, drop)
+        return self._remembered.get((self.table.weight,), lambda: self._embed(texts, None), tuple(texts))
+
+    def _embed(self, texts: Sequence[str | None], drop: Sequence[bool] | None) -> Tensor:
         bags = [
             (_ABSENT_BUCKET,) if not text or (drop is not None and drop[i]) else hash_text(text, self.buckets)
             for i, text in enumerate(texts)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,12 @@ def test_layers_come_before_steps_where_nothing_else_is_known():
     assert Chooser(LatencyTable(COSTS), 1).choose(ALL) == Choice(1, 1)  # nothing fits: the cheapest
 
 
+def test_time_that_is_gone_already_is_not_spent_twice():
+    chooser = Chooser(LatencyTable(COSTS), 12)
+    assert chooser.choose(ALL) == Choice(4, 0)
+    assert chooser.choose(ALL, spent_ms=2.0) == Choice(3, 0)
+
+
 def test_measured_errors_decide():
     errors = dict.fromkeys(ALL, 1.0) | {Choice(3, 2): 0.5, Choice(4, 16): 0.6}
     assert Chooser(LatencyTable(COSTS, errors), 100).choose(ALL) == Choice(3, 2)
@@ -145,6 +152,27 @@ def test_a_budget_shows_in_the_last_info(make_policy, make_observation):
     info = policy.last_info
     assert info["active_layers"] == list(LAYER_NAMES)
     assert (info["steps"], info["budget_ms"], info["within_budget"]) == (4, 10_000.0, True)
+
+
+def test_what_comes_before_the_plan_counts(make_policy, make_observation, monkeypatch):
+    policy = make_policy(latency_budget_ms=200.0).eval()
+    policy._planner = TimedPlanner(LatencyTable(replace(COSTS_HERE, layers_ms=(1.0, 1.0, 4.0, 150.0))), 4)
+    observation = make_observation(policy.config, 1)
+    policy.select_action(observation)
+    assert len(policy.last_info["active_layers"]) == 4
+
+    remembered = policy._memory.observation
+
+    def slow(*args, **kwargs):
+        time.sleep(0.1)
+        return remembered(*args, **kwargs)
+
+    policy.reset()
+    monkeypatch.setattr(policy._memory, "observation", slow)
+    policy.select_action(observation)
+    assert len(policy.last_info["active_layers"]) == 3
+    assert policy.last_info["ms"]["remember"] >= 100
+    assert policy.last_info["ms"]["total"] >= 100
 
 
 def test_a_budget_too_small_for_anything_runs_the_least_and_says_so(make_policy, make_observation):

@@ -13,6 +13,7 @@ refines a draft in a few DDIM steps.
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ from .loss_weights import LossWeights
 from .memory import EpisodeMemory
 from .network import HierarchicalDiffusionNetwork, Observation
 from .real_time import FrameClock, committed_actions
+from .sampling import Committed
 from .slow_layers import SlowLayers
 from .targets import demonstrated_chunk, episode_progress, future_velocities, tracking_errors
 
@@ -322,6 +324,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If the number of robots changed without a `reset()`.
         """
+        started = time.perf_counter()
         self._memory.append(*self._frame(batch))
         if self._actions and self._network.filter.armed:
             # The safety layer needs neither text nor cameras, so every frame can afford it.
@@ -331,7 +334,7 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
             if self._network.alarm(remembered).any():
                 self._actions.clear()  # the plan is over; the new one holds
         if not self._actions:
-            chunk = self.predict_action_chunk(batch, noise=noise)
+            chunk = self._plan(batch, noise, None, None, started)
             actions = chunk[:, : self.config.n_action_steps].unbind(1)
             # A robot that holds looks again at the next frame.
             self._actions.extend(actions[:1] if self.last_info["emergency"].any() else actions)
@@ -372,10 +375,11 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
         Raises:
             ValueError: If `num_inference_steps` is out of range.
         """
-        steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        if not 0 <= steps <= MAX_INFERENCE_STEPS:
+        started = time.perf_counter()
+        if not 0 <= (num_inference_steps or 0) <= MAX_INFERENCE_STEPS:
             raise ValueError(
-                f"`num_inference_steps` ({steps}) must lie in 0..{MAX_INFERENCE_STEPS}; lower it."
+                f"`num_inference_steps` ({num_inference_steps}) must lie in 0..{MAX_INFERENCE_STEPS}; "
+                "lower it."
             )
         committed = None
         if inference_delay is not None:
@@ -387,19 +391,31 @@ class HierarchicalDiffusionPolicy(PreTrainedPolicy):
                 getattr(self.config, "rtc_config", None),
                 self.config.horizon,
             )
+        return self._plan(batch, noise, num_inference_steps, committed, started)
+
+    def _plan(
+        self,
+        batch: dict[str, Any],
+        noise: Tensor | None,
+        steps: int | None,
+        committed: Committed | None,
+        started: float,
+    ) -> Tensor:
+        """A chunk for the remembered observations, or the batch's, within the budget since `started`."""
         observation = (
             self._memory.observation(tasks_of(batch, len(batch[OBS_STATE])), known_action(self._last_action))
             if self._memory
             else self.observation_from_batch(batch)
         )
         budget_ms = self.config.latency_budget_ms
-        if budget_ms is None or num_inference_steps is not None:
+        if budget_ms is None or steps is not None:
+            steps = self.config.num_inference_steps if steps is None else steps
             chunk, self.last_info = self._network.plan(
-                observation, noise, steps, self._enabled, committed=committed, slow=self._slow
+                observation, noise, steps, self._enabled, None, committed, self._slow, started
             )
         else:
             chunk, self.last_info = self._planner.plan(
-                self._network, observation, noise, self._enabled, budget_ms, committed, self._slow
+                self._network, observation, noise, self._enabled, budget_ms, committed, self._slow, started
             )
         return chunk
 

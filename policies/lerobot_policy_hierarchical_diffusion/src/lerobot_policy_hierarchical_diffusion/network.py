@@ -343,6 +343,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         steps_in_time: Callable[[float, int], int] | None = None,
         committed: Committed | None = None,
         slow: SlowLayers | None = None,
+        started: float | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Sample a chunk of actions.
 
@@ -357,13 +358,16 @@ class HierarchicalDiffusionNetwork(nn.Module):
                 exact on an accelerator too.
             committed (`Committed`, *optional*): Actions of the plan before that this one goes on from.
             slow (`SlowLayers`, *optional*): Outputs of earlier plans that still serve.
+            started (`float`, *optional*): `time.perf_counter()` when the planning began, if before this call.
 
         Returns:
             `tuple[Tensor, dict[str, Any]]`: The chunk (B, H, A) after the safety filter, and the run's
                 information.
         """
         device = observation.state.device
-        watch = Stopwatch(device, exact=steps_in_time is not None)
+        watch = Stopwatch(device, exact=steps_in_time is not None, started=started)
+        if started is not None:
+            watch.lap("remember")
         heard = enabled & self.trained_layers()
         inputs = self.layer_inputs(observation, self.frames(observation))
         watch.lap("encode")

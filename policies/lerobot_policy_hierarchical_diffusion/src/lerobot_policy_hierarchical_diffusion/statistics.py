@@ -17,6 +17,8 @@ from lerobot.processor.converters import create_transition
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor, nn
 
+from lerobot_ext.nn.remembered import Remembered
+
 from .configuration_hierarchical_diffusion import HierarchicalDiffusionConfig
 
 _BINS = 256
@@ -43,6 +45,7 @@ class StreamingQuantile(nn.Module):
         edges = torch.logspace(math.log10(_SMALLEST), math.log10(_LARGEST), _BINS - 1)
         self.register_buffer("edges", edges, persistent=False)
         self.register_buffer("counts", torch.zeros(width, _BINS))
+        self._remembered = Remembered()
 
     @torch.no_grad()
     def observe(self, values: Tensor, mask: Tensor) -> None:
@@ -53,6 +56,9 @@ class StreamingQuantile(nn.Module):
 
     def value(self) -> Tensor:
         """The quantile (S,): the upper edge of its bin, infinite before the first observation."""
+        return self._remembered.get((self.counts, self.edges), self._value)
+
+    def _value(self) -> Tensor:
         cumulative = self.counts.cumsum(1)
         total = cumulative[:, -1:]
         bin_index = (cumulative < self.quantile * total).sum(1).clamp_max(_BINS - 2)

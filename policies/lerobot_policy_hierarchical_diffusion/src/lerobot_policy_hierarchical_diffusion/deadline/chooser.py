@@ -38,14 +38,15 @@ class Chooser:
         """What a choice is expected to take now."""
         return self.correction * self.table.costs.of(choice)
 
-    def choose(self, allowed: Iterable[Choice]) -> Choice:
+    def choose(self, allowed: Iterable[Choice], spent_ms: float = 0.0) -> Choice:
         """The best of the choices that fit the budget; the cheapest one if none does.
 
         Args:
             allowed (`Iterable[Choice]`): What the policy can do now; at least one.
+            spent_ms (`float`, *optional*, defaults to `0.0`): Share of the budget that is gone already.
         """
         candidates = list(allowed)
-        room = (1 - _RESERVE) * self.budget_ms
+        room = (1 - _RESERVE) * self.budget_ms - spent_ms
         fitting = [choice for choice in candidates if self.expected_ms(choice) <= room]
         if not fitting:
             return min(candidates, key=self.table.costs.of)

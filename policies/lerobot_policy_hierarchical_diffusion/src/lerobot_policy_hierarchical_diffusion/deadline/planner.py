@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 import torch
@@ -44,10 +45,14 @@ class TimedPlanner:
         budget_ms: float,
         committed: Committed | None = None,
         slow: SlowLayers | None = None,
+        started: float | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Plan as `network.plan`; the information also holds `budget_ms` and `within_budget`."""
+        started = time.perf_counter() if started is None else started
         chooser = self._chooser_for(network, observation, budget_ms)
-        choice = chooser.choose(self._allowed(network.names, enabled & network.trained_layers()))
+        allowed = self._allowed(network.names, enabled & network.trained_layers())
+        spent_ms = 1e3 * (time.perf_counter() - started)
+        choice = chooser.choose(allowed, spent_ms)
         chunk, info = network.plan(
             observation,
             noise,
@@ -56,9 +61,10 @@ class TimedPlanner:
             lambda elapsed_ms, fewest: chooser.steps_in_time(choice, elapsed_ms, fewest),
             committed,
             slow,
+            started,
         )
         took_ms = info["ms"]["total"]
-        chooser.learn(Choice(choice.layers, info["steps"]), took_ms)
+        chooser.learn(Choice(choice.layers, info["steps"]), took_ms - info["ms"]["remember"])
         return chunk, info | {"budget_ms": budget_ms, "within_budget": took_ms <= budget_ms}
 
     def _allowed(self, names: tuple[str, ...], heard: frozenset[str]) -> list[Choice]:

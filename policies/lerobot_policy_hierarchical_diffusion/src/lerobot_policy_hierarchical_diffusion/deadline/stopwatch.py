@@ -15,13 +15,14 @@ class Stopwatch:
         device (`torch.device`): Where the work runs.
         exact (`bool`): Whether to wait, at each lap, for an accelerator to finish. Without it a lap on a GPU
             is the time it took to queue the work; with it, the GPU idles for some µs at each lap.
+        started (`float`, *optional*): `time.perf_counter()` when the work began; now, by default.
     """
 
-    def __init__(self, device: torch.device, *, exact: bool) -> None:
+    def __init__(self, device: torch.device, *, exact: bool, started: float | None = None) -> None:
         self._waits = exact and device.type == "cuda"
         self._device = device
         self.ms: dict[str, float] = {}
-        self._started = self._last = self._now()
+        self._started = self._last = self._now() if started is None else started
 
     def lap(self, name: str) -> None:
         """Note what has passed since the lap before under `name`."""

@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, -(-int(1000 * share) * len(ordered) // 1000) - 1))]
 
 
+@lru_cache
 def machine_name(device: str, threads: int) -> str:
     """What costs depend on: device, processor, threads, torch."""
     import torch

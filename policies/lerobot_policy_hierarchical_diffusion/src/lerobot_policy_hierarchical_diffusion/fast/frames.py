@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lerobot_ext.nn.cameras import CameraLook
+from lerobot_ext.nn.remembered import Fingerprint, fingerprint
 
 
 class Looking(Protocol):
@@ -46,7 +47,7 @@ class SeenFrames:
 
     def __init__(self, steps: int) -> None:
         self._frames: deque[_Seen] = deque(maxlen=steps)
-        self._weights: tuple[object, ...] = ()
+        self._weights: Fingerprint = ()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SeenFrames:
         """A copied network has weights of its own, and has seen nothing."""
@@ -62,7 +63,7 @@ class SeenFrames:
 
     def looks(self, network: Looking, images: list[Tensor]) -> list[CameraLook]:
         """`network.look(images)`, with only those frames encoded that were not seen lately."""
-        weights = _fingerprint(network)
+        weights = fingerprint((*network.parameters(), *network.buffers()))
         if weights != self._weights:
             self.clear()
             self._weights = weights
@@ -85,12 +86,3 @@ class SeenFrames:
 
 def _same(old: Tensor, new: Tensor) -> bool:
     return old.shape == new.shape and old.device == new.device and torch.equal(old, new)
-
-
-def _fingerprint(network: Looking) -> tuple[object, ...]:
-    """Where the weights lie and how often they were changed."""
-    tensors = (*network.parameters(), *network.buffers())
-    return tuple(
-        (tensor.data_ptr(), None if tensor.is_inference() else tensor._version, tensor.dtype)
-        for tensor in tensors
-    )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lerobot_ext.nn.blocks import TransformerBlock
 
 from ..targets import masked_mean
-from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput
+from .base import HierarchyLayer, LayerContext, LayerInputs, LayerOutput, small_encoder
 
 
 class ManipulationLayer(HierarchyLayer):
@@ -47,9 +47,7 @@ class ManipulationLayer(HierarchyLayer):
     ) -> None:
         super().__init__(dim)
         self.horizon = horizon
-        self.observation = nn.Sequential(
-            nn.Linear(observation_dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
-        )
+        self.observation = small_encoder(observation_dim, dim)
         self.glance = nn.Linear(observation_steps * image_dim, dim) if image_dim else None
         self.step = nn.Parameter(torch.randn(observation_steps, dim) * 0.02)
         self.readout = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
