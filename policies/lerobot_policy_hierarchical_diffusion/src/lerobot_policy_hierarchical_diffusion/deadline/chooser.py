@@ -17,7 +17,7 @@ _MEMORY = 0.8
 """Share of the old correction that a plan leaves."""
 _MIN_CORRECTION, _MAX_CORRECTION = 1.0, 10.0
 """A p95 table is never too pessimistic to be believed; more than tenfold means another machine."""
-_RESERVE = 0.05
+_RESERVE = 0.1
 """Share of the budget that is kept for what follows the plan: unnormalising and handing over an action."""
 
 
