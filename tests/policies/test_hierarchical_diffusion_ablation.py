@@ -11,6 +11,7 @@ from lerobot_policy_hierarchical_diffusion.ablation.losses import (
     FULL,
     diffusion_loss,
     episode_losses,
+    prepare,
     variants,
 )
 from lerobot_policy_hierarchical_diffusion.configuration_hierarchical_diffusion import LAYER_NAMES
@@ -54,12 +55,25 @@ def test_only_layers_that_are_heard_matter(make_policy, batches):
     assert rises["only safety, dynamics, manipulation"].value == pytest.approx(0.0, abs=1e-6)
 
 
+def test_cameras_are_looked_at_once_for_all_variants(make_policy, make_config, make_batch, monkeypatch):
+    policy = make_policy(cameras=1, ema_decay=0.0).eval()
+    batch = make_batch(make_config(cameras=1), size=2) | {"episode_index": torch.zeros(2, dtype=torch.long)}
+    looked = []
+    vision = policy.network.vision
+    monkeypatch.setattr(
+        vision, "forward", lambda images, real=vision.forward: looked.append(1) or real(images)
+    )
+    episode_losses(policy, [batch, batch], draws=2)
+    assert len(looked) == 2
+
+
 def test_the_same_seed_is_the_same_loss_and_nothing_is_changed(make_policy, batches):
     policy = make_policy().eval()
     before = torch.get_rng_state(), policy.average.filter.threshold.clone()
-    first, second = (diffusion_loss(policy, batches[0], frozenset(LAYER_NAMES), 3) for _ in range(2))
+    batch = prepare(policy, batches[0])
+    first, second = (diffusion_loss(policy, batch, frozenset(LAYER_NAMES), 3) for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(first, diffusion_loss(policy, batches[0], frozenset(LAYER_NAMES), 4))
+    assert not torch.equal(first, diffusion_loss(policy, batch, frozenset(LAYER_NAMES), 4))
     assert torch.equal(before[0], torch.get_rng_state())
     assert torch.equal(before[1], policy.average.filter.threshold)
 

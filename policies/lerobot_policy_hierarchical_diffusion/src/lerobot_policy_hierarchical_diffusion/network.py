@@ -274,6 +274,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
         frames: Tensor,
         targets: Targets,
         kept: frozenset[str] | None = None,
+        inputs: LayerInputs | None = None,
     ) -> dict[str, Tensor]:
         """Every loss of a batch, unweighted.
 
@@ -283,6 +284,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             targets (`Targets`): What is to be foreseen.
             kept (`frozenset[str]`, *optional*): Layers whose features are used, for every sample; by default
                 drawn by lot in training, and all that have been trained otherwise.
+            inputs (`LayerInputs`, *optional*): `layer_inputs(…)` of them, where known already.
 
         Returns:
             `dict[str, Tensor]`: (B,) each: `diffusion` and one for each layer.
@@ -294,7 +296,7 @@ class HierarchicalDiffusionNetwork(nn.Module):
             position = self.position(observation)
             hold = hold_action(position, self.limits) if self.filter.positions else None
             self.filter.observe(targets.actions, targets.actions_valid, hold)
-        inputs = self.layer_inputs(observation, frames)
+        inputs = self.layer_inputs(observation, frames) if inputs is None else inputs
         mask = self._mask(len(frames), frames.device, kept)
         outputs = self.run_layers(inputs, mask, targets)
         if not self.training and "safety" in outputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lerobot_ext.bootstrap import Interval, ratio_of_sums
 
+from ..layers.base import LayerInputs, Targets
 from ..modeling_hierarchical_diffusion import HierarchicalDiffusionPolicy
+from ..network import HierarchicalDiffusionNetwork, Observation
 
 FULL = "all layers"
 _SEED = 7
@@ -62,12 +64,13 @@ def episode_losses(
     sums: dict[str, dict[int, float]] = {name: {} for name in every}
     frames: dict[int, int] = {}
     for number, batch in enumerate(batches):
+        prepared = prepare(policy, batch)
         episodes = batch["episode_index"].flatten().tolist()
         for episode in episodes:
             frames[episode] = frames.get(episode, 0) + draws
         for draw in range(draws):
             for name, kept in every.items():
-                loss = diffusion_loss(policy, batch, kept, _SEED + 1000 * number + draw).tolist()
+                loss = diffusion_loss(policy, prepared, kept, _SEED + 1000 * number + draw).tolist()
                 for episode, value in zip(episodes, loss, strict=True):
                     sums[name][episode] = sums[name].get(episode, 0.0) + value
     order = sorted(frames)
@@ -77,23 +80,42 @@ def episode_losses(
     )
 
 
+class Prepared(NamedTuple):
+    """A batch with what no variant changes; cameras are encoded once for all of them."""
+
+    observation: Observation
+    frames: Tensor
+    targets: Targets
+    inputs: LayerInputs
+
+
+def prepare(policy: HierarchicalDiffusionPolicy, batch: dict[str, Any]) -> Prepared:
+    """Read a preprocessed batch."""
+    network = _network(policy)
+    observation = policy.observation_from_batch(batch)
+    frames = network.frames(observation)
+    inputs = network.layer_inputs(observation, frames)
+    return Prepared(observation, frames, policy.targets(batch, frames), inputs)
+
+
 def diffusion_loss(
-    policy: HierarchicalDiffusionPolicy, batch: dict[str, Any], kept: frozenset[str], seed: int
+    policy: HierarchicalDiffusionPolicy, prepared: Prepared, kept: frozenset[str], seed: int
 ) -> Tensor:
-    """Diffusion loss (B,) of a preprocessed batch with the features of the layers `kept`.
+    """Diffusion loss (B,) of a batch with the features of the layers `kept`.
 
     All layers run, whatever is kept, so that the same `seed` gives the same noise and times.
     """
-    network = policy.network if policy.average is None else policy.average
-    observation = policy.observation_from_batch(batch)
-    frames = network.frames(observation)
-    targets = policy.targets(batch, frames)
+    network = _network(policy)
     threshold = network.filter.threshold.clone()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loss: Tensor = network.losses(observation, frames, targets, kept=kept)["diffusion"]
+        every = network.losses(prepared.observation, prepared.frames, prepared.targets, kept, prepared.inputs)
     network.filter.threshold.copy_(threshold)  # these frames are not to move it
-    return loss
+    return every["diffusion"]
+
+
+def _network(policy: HierarchicalDiffusionPolicy) -> HierarchicalDiffusionNetwork:
+    return policy.network if policy.average is None else policy.average
 
 
 def rises_of(sums: list[Mapping[str, list[float]]]) -> dict[str, Interval]:
