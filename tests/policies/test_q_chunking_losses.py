@@ -146,6 +146,25 @@ def test_flow_matching_is_that_of_a_slow_loop(logs):
         assert float(found[row]) == pytest.approx(sum(errors) / max(1, len(errors)), abs=1e-12)
 
 
+def test_a_flow_whose_network_sees_the_chunk_leads_there(logs, monkeypatch):
+    actor = build(logs, flow_steps=4).actor
+    seen = torch.tensor([[0.5, -0.25]])
+    monkeypatch.setattr(actor.flow, "forward", lambda context, noisy, time: seen.expand_as(noisy))
+    condition = actor.observe({"observation.state": torch.rand(3, CORRIDOR.cells)})
+    found = actor.integrate(condition, actor.noise(condition))
+    torch.testing.assert_close(found, seen.expand(3, -1))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_flow_is_fitted_where_it_is_followed(logs, steps):
+    actor = build(logs, flow_steps=steps).actor
+    times = actor.draw_time(torch.zeros(4000, 2))
+    last = (steps - 1) / steps
+    assert times.min() >= 0.0
+    assert times.max() <= last
+    assert times.mean() == pytest.approx(last / 2, abs=0.02)
+
+
 def test_the_one_step_actor_teaches_neither_critics_nor_flow(logs):
     policy = build(logs)
     batch = logs.batch(np.arange(8), HORIZON)

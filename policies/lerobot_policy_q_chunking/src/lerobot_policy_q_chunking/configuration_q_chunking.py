@@ -65,13 +65,14 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         n_action_steps (`int`, *optional*, defaults to `4`): Actions of a chunk that are executed before the
             next one.
         flow_steps (`int`, *optional*, defaults to `5`): Euler steps from noise to a chunk.
-        actor_hidden_dim (`int`, *optional*, defaults to `512`): Width of the flow policy on vectors.
-        actor_hidden_layers (`int`, *optional*, defaults to `3`): Its hidden layers.
+        actor_hidden_dim (`int`, *optional*, defaults to `256`): Width of the flow policy on vectors, and of
+            the one-step actor.
+        actor_hidden_layers (`int`, *optional*, defaults to `3`): Their residual blocks.
         transformer_dim (`int`, *optional*, defaults to `128`): Width of the flow policy's tokens on cameras.
         transformer_layers (`int`, *optional*, defaults to `2`): Blocks over the tokens of an observation, and
             as many over these and a chunk's.
         transformer_heads (`int`, *optional*, defaults to `4`): Their attention heads.
-        hidden_dim (`int`, *optional*, defaults to `256`): Width of critics and one-step actor.
+        hidden_dim (`int`, *optional*, defaults to `256`): Width of the critics.
         hidden_layers (`int`, *optional*, defaults to `2`): Their hidden layers.
         discount (`float`, *optional*, defaults to `0.99`): Discount of one frame, below 1.
         reward_source (`str`, *optional*, defaults to `"next.reward"`): `"next.reward"` (the column),
@@ -131,7 +132,7 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
 
     # Networks.
     flow_steps: int = 5
-    actor_hidden_dim: int = 512
+    actor_hidden_dim: int = 256
     actor_hidden_layers: int = 3
     transformer_dim: int = 128
     transformer_layers: int = 2

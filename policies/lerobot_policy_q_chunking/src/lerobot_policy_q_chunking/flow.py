@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flow policy: from noise to a chunk in a few Euler steps, and the one-step actor that is drawn to it.
 
-An observation is encoded once for all steps and samples. On vectors the velocity is an MLP, on cameras a
+An observation is encoded once for all steps and samples. On vectors it is residual blocks, on cameras a
 transformer over patches of all cameras, joints and the actions of the chunk.
 
 Legend: `B` batch, `H` chunk, `A` action, `K` flattened chunk (H * A), `D` features, `N` tokens.
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lerobot_ext.nn.blocks import TransformerBlock
+from lerobot_ext.nn.blocks import FiLMResidualBlock, TransformerBlock
 from lerobot_ext.nn.cameras import MultiCameraEncoder
 from lerobot_ext.nn.embeddings import SinusoidalEmbedding
 from lerobot_ext.nn.pooled_cameras import random_shift
-from lerobot_ext.offline_rl.observations import MLP, PooledObservations, at_time, vector_widths
+from lerobot_ext.offline_rl.observations import MLP, at_time, vector_widths
 
 from .configuration_q_chunking import QChunkingConfig
 
@@ -49,8 +49,36 @@ class Condition(NamedTuple):
         return Condition(self.features.detach(), self.context.detach())
 
 
+class ChunkNet(nn.Module):
+    """From one chunk to another under a condition: residual blocks that the condition modulates.
+
+    Args:
+        chunk (`int`): K.
+        condition_dim (`int`): Width C of the condition.
+        dim (`int`): Width of the residual stream.
+        depth (`int`): Number of blocks.
+    """
+
+    def __init__(self, chunk: int, condition_dim: int, dim: int, depth: int) -> None:
+        super().__init__()
+        self.input = nn.Linear(chunk, dim)
+        self.blocks = nn.ModuleList(FiLMResidualBlock(dim, condition_dim) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, chunk)
+
+    def forward(self, chunk: Tensor, condition: Tensor) -> Tensor:
+        """The other chunk (B, K) from `chunk` (B, K) under `condition` (B, C)."""
+        hidden = self.input(chunk)
+        for block in self.blocks:
+            hidden = block(hidden, condition)
+        other: Tensor = self.output(self.norm(hidden))
+        return other
+
+
 class VectorFlow(nn.Module):
-    """Velocity of a chunk, from joints and environment.
+    """The chunk that a flow leads to, from joints and environment.
+
+    The encoder has no normalisation: an arm grasps by differences of a hundredth of its range.
 
     Args:
         config (`QChunkingConfig`): Features and widths.
@@ -60,27 +88,28 @@ class VectorFlow(nn.Module):
     def __init__(self, config: QChunkingConfig, chunk: int) -> None:
         super().__init__()
         dim, hidden = config.obs_feature_dim, config.actor_hidden_dim
-        self.encoder = PooledObservations(vector_widths(config), [], None, 0, dim)
+        widths = vector_widths(config)
+        self.vectors = list(widths)
+        self.encoder = MLP([sum(widths.values()), 2 * dim, dim])
         self.time = SinusoidalEmbedding(_TIME_DIM)
         self.context = nn.Linear(dim, hidden)
-        self.inputs = nn.Linear(chunk + _TIME_DIM, hidden)
-        self.layers = MLP([hidden] * config.actor_hidden_layers + [chunk])
+        self.embed_time = nn.Linear(_TIME_DIM, hidden)
+        self.net = ChunkNet(chunk, hidden, hidden, config.actor_hidden_layers)
 
     def observe(self, batch: dict[str, Any], time: int, *, augment: bool) -> Condition:
         """Encode the observations at `time` of a batch's."""
-        features = self.encoder(batch, time)
+        features = self.encoder(torch.cat([at_time(batch[key], time, 2) for key in self.vectors], dim=-1))
         return Condition(features, self.context(features))
 
     def forward(self, context: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """Velocity (B, K) at `noisy` (B, K) and `time` (B,) or (1,)."""
-        embedded = self.time(time * _TIME_SCALE).to(noisy.dtype).expand(len(noisy), -1)
-        hidden = self.inputs(torch.cat([noisy, embedded], dim=-1)) + context
-        velocity: Tensor = self.layers(F.gelu(hidden))
-        return velocity
+        """The chunk (B, K) behind `noisy` (B, K) at `time` (B,) or (1,)."""
+        embedded = self.embed_time(self.time(time * _TIME_SCALE).to(noisy.dtype))
+        chunk: Tensor = self.net(noisy, F.silu(context + embedded))
+        return chunk
 
 
 class CameraFlow(nn.Module):
-    """Velocity of a chunk, from cameras, joints and environment.
+    """The chunk that a flow leads to, from cameras, joints and environment.
 
     Args:
         config (`QChunkingConfig`): Features and widths.
@@ -134,12 +163,12 @@ class CameraFlow(nn.Module):
         return (random_shift(frame, self.shift) if augment and self.shift else frame)[:, None]
 
     def forward(self, context: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
-        """Velocity (B, K) at `noisy` (B, K) and `time` (B,) or (1,)."""
+        """The chunk (B, K) behind `noisy` (B, K) at `time` (B,) or (1,)."""
         embedded = self.embed_time(self.time(time * _TIME_SCALE).to(noisy.dtype))[:, None]  # (B or 1, 1, D)
         actions = self.embed_action(noisy.view(len(noisy), *self.chunk)) + self.place + embedded
         tokens = self.decoder(torch.cat([context, actions], dim=1))[:, -self.chunk[0] :]
-        velocity: Tensor = self.output(self.norm(tokens))
-        return velocity.flatten(1)
+        chunk: Tensor = self.output(self.norm(tokens))
+        return chunk.flatten(1)
 
 
 class FlowActor(nn.Module):
@@ -158,19 +187,28 @@ class FlowActor(nn.Module):
         self.flow: VectorFlow | CameraFlow = (
             CameraFlow(config, self.chunk_shape) if config.image_features else VectorFlow(config, self.width)
         )
-        self.one_step: MLP | None = None
+        self.one_step: ChunkNet | None = None
         if config.extraction == "distill":
-            hidden = [config.hidden_dim] * config.hidden_layers
-            self.one_step = MLP([config.obs_feature_dim + self.width, *hidden, self.width])
+            hidden, depth = config.actor_hidden_dim, config.actor_hidden_layers
+            self.one_step = ChunkNet(self.width, config.obs_feature_dim, hidden, depth)
 
     def observe(self, batch: dict[str, Any], time: int = 0, *, augment: bool = False) -> Condition:
         """Encode the observations at `time` of a batch's."""
         return self.flow.observe(batch, time, augment=augment)
 
+    def draw_time(self, noise: Tensor) -> Tensor:
+        """(B,) instants at which the flow is fitted: all that `integrate` may come by."""
+        share = torch.rand(len(noise), device=noise.device, dtype=noise.dtype)
+        return share * (1.0 - 1.0 / self.steps) if self.steps > 1 else torch.zeros_like(share)
+
     def velocity(self, condition: Condition, noisy: Tensor, time: Tensor) -> Tensor:
-        """Velocity (B, K) of the flow at `noisy` (B, K) and `time` (B,) or (1,) in [0, 1]; noise is at 0."""
-        velocity: Tensor = self.flow(condition.context, noisy, time)
-        return velocity
+        """Velocity (B, K) of the flow at `noisy` (B, K) and `time` (B,) or (1,) in [0, 1); noise is at 0.
+
+        It points to the chunk that the network sees behind the noise. A network that had to give the
+        velocity would have to give back the noise, number by number.
+        """
+        chunk: Tensor = self.flow(condition.context, noisy, time)
+        return (chunk - noisy) / (1.0 - time)[:, None]
 
     def integrate(self, condition: Condition, noise: Tensor) -> Tensor:
         """The chunk (B, K) in [-1, 1] where the flow leads from `noise` (B, K)."""
@@ -183,7 +221,7 @@ class FlowActor(nn.Module):
     def leap(self, condition: Condition, noise: Tensor) -> Tensor:
         """The one-step actor's chunk (B, K) from `noise` (B, K); not yet within [-1, 1]."""
         assert self.one_step is not None
-        chunk: Tensor = self.one_step(torch.cat([condition.features, noise], dim=-1))
+        chunk: Tensor = self.one_step(noise, F.silu(condition.features))
         return chunk
 
     def noise(self, condition: Condition) -> Tensor:

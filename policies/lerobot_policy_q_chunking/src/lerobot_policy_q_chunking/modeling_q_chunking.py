@@ -12,7 +12,9 @@ Differences from the reference:
 - ends by a time limit are no terminals, and a chunk that a terminal state ends counts; values are in units of
   the largest and clamped to what the dataset's rewards allow;
 - one optimizer, with the actor's gradient taken through a frozen critic;
-- one encoder for flow and one-step actor, another for the critics; a smaller one-step actor and critics;
+- one encoder for flow and one-step actor, another for the critics; smaller networks;
+- the flow's network sees the chunk behind the noise, and its velocity points there, instead of being the
+  network's output, which learns precise chunks in fewer steps;
 - the value is normalised by default, with `alpha` 1 instead of 100 on the plain value;
 - the critics may learn from different frames each (bootstrap masks), and be read pessimistically;
 - a slow average of the actor acts; any LeRobot policy that samples chunks can be the actor.

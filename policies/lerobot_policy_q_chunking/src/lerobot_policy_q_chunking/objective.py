@@ -128,8 +128,7 @@ class Objective:
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
-        time = torch.rand(len(noise), device=noise.device, dtype=noise.dtype)
-        return flow_loss(self._own, condition, batch.chunk, batch.valid, noise, time)
+        return flow_loss(self._own, condition, batch.chunk, batch.valid, noise, self._own.draw_time(noise))
 
     # ---- another policy ------------------------------------------------------------------------------------
 
