@@ -84,6 +84,13 @@ def _about_lerobot(probe: Probe) -> Iterator[Finding]:
             f"LeRobot itself does not import: {probe.lerobot_error}",
             "reinstall it: `pip install --force-reinstall 'lerobot>=0.6.1,<0.7'`",
         )
+    if probe.ended:
+        yield problem(
+            "lerobot",
+            "lerobot",
+            f"the process that imports LeRobot and every plugin {probe.ended}: nothing is known of them",
+            "try again when the machine is less busy; `lerobot-train --help` shows what LeRobot itself says",
+        )
 
 
 def _about_name(distribution: PluginDistribution) -> Iterator[Finding]:
@@ -215,7 +222,7 @@ def _clash(
 
 def _about_loader(distributions: list[PluginDistribution], probe: Probe) -> Iterator[Finding]:
     """Plugins that only our loader brings in, when nothing that LeRobot imports starts the loader."""
-    if probe.loader_started or probe.lerobot_error:
+    if probe.loader_started or probe.lerobot_error or probe.ended:
         return
     for distribution in distributions:
         if not distribution.plugin_entry_points or distribution.discovered:

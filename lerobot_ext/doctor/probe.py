@@ -39,6 +39,8 @@ class Probe:
 
     Args:
         lerobot_error (`str`): Why LeRobot itself does not import, empty when it does.
+        ended (`str`): How the child ended at no plugin's fault before it had seen all, such as "did not
+            finish within 180 s"; empty when it came to its end.
         failures (`dict[str, dict]`): By plugin distribution that LeRobot could not import: `error`, `where`,
             `missing`.
         loader_started (`bool`): Whether a plugin that LeRobot imported loaded our entry-point group.
@@ -50,6 +52,7 @@ class Probe:
     """
 
     lerobot_error: str = ""
+    ended: str = ""
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
     loader_started: bool = False
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -79,7 +82,7 @@ def run_probe(distributions: Iterable[str], timeout_s: float = _TIMEOUT_S) -> Pr
             return probe
         culprit = _unfinished(events)
         if culprit not in left:
-            probe.lerobot_error = probe.lerobot_error or f"the check ended early: {ending}"
+            probe.ended = "" if probe.lerobot_error else ending
             return probe
         left.remove(culprit)
         deadly[culprit] = {"error": f"its import {ending}", "where": "", "missing": ""}

@@ -310,7 +310,7 @@ def targets_of(name: str) -> Found:
     problems = [
         Outcome(replace(rule, remedy=finding.remedy), "failed", finding.message)
         for finding in examination.findings
-        if finding.subject == plugin.name and finding.level == "problem"
+        if finding.subject in (plugin.name, "lerobot") and finding.level == "problem"
     ]
     found = Found(plugin.name, plugin.version, problems=problems)
     for entry in row.registers:

@@ -11,6 +11,7 @@ from lerobot_ext.doctor import probe as probing
 from lerobot_ext.doctor.plugins import conclude
 from lerobot_ext.doctor.probe import Probe
 from lerobot_ext.doctor.survey import PREFIXES, PluginDistribution, survey
+from lerobot_ext.testing.check_run import targets_of
 from lerobot_ext.testing.distributions import write_distribution
 
 OURS = {"lerobot_ext.plugins": {"x": "x"}}
@@ -215,6 +216,31 @@ def test_lerobot_that_does_not_import_comes_first(tmp_path):
     found = conclusion(tmp_path, lerobot_error="ImportError: libtorch")
     assert found.findings[0].kind == "lerobot"
     assert not found.ok
+
+
+def test_a_check_that_came_to_no_end_is_told_as_that(tmp_path, monkeypatch):
+    write_distribution(tmp_path, "lerobot_robot_x")
+    found = conclusion(tmp_path, loader_started=False, ended="did not finish within 180 s")
+    finding = only(found)
+    assert "did not finish within 180 s" in finding.message
+    assert "less busy" in finding.remedy
+
+    # and `lerobot-ext check` does not say that the plugin registers nothing
+    monkeypatch.setattr("lerobot_ext.doctor.survey.survey", lambda: surveyed(tmp_path))
+    monkeypatch.setattr("lerobot_ext.doctor.plugins.examine", lambda: found)
+    [outcome] = targets_of("lerobot_robot_x").problems
+    assert (outcome.status, outcome.found) == ("failed", finding.message)
+
+
+def test_a_child_that_takes_too_long_before_any_plugin_blames_none(monkeypatch):
+    real = probing.subprocess.run
+
+    def run(command, **options):
+        return real([sys.executable, "-c", "import time; time.sleep(60)"], **options)
+
+    monkeypatch.setattr(probing.subprocess, "run", run)
+    found = probing.run_probe(["fine"], timeout_s=1.0)
+    assert (found.ended, found.lerobot_error, found.failures) == ("did not finish within 1 s", "", {})
 
 
 def test_a_plugin_that_kills_or_hangs_the_child_is_named(monkeypatch):
