@@ -80,6 +80,7 @@ def learns_values(method: str) -> bool:
 @cache
 def _fields(words: tuple[str, ...]) -> dict[str, Any]:
     import draccus
+    import lerobot.policies  # noqa: F401 - registers LeRobot's own
     from lerobot.configs.policies import PreTrainedConfig
     from lerobot.utils.import_utils import register_third_party_plugins
 

@@ -24,6 +24,7 @@ def policy(cameras: int = 0, **fields: Any) -> Any:
         inputs[f"observation.images.cam{number}"] = PolicyFeature(FeatureType.VISUAL, (3, IMAGE, IMAGE))
     config = QChunkingConfig(
         device="cpu",
+        terminal_mode="episode_end",  # there is no dataset that could tell
         input_features=inputs,
         output_features={"action": PolicyFeature(FeatureType.ACTION, (JOINTS,))},
         **fields,
