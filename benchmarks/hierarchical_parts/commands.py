@@ -35,8 +35,8 @@ class Commands:
         self._lock = Lock()
         self._stopped = False
 
-    def run(self, name: str, words: list[str], *, pool: bool = False) -> str:
-        """Run a script to its end; what it logs goes to `name.log`.
+    def run(self, name: str, words: list[str], *, pool: bool = False, append: bool = False) -> str:
+        """Run a script to its end; what it logs goes to `name.log`, with `append` behind what is there.
 
         Returns:
             `str`: What it wrote to stdout.
@@ -48,7 +48,7 @@ class Commands:
         path = self.logs / f"{name}.log"
         command = [*self._niceness(), str(Path(sys.executable).parent / words[0]), *words[1:]]
         written = path.with_suffix(".out")
-        with path.open("wb") as log, written.open("wb") as out:
+        with path.open("ab" if append else "wb") as log, written.open("wb") as out:
             with self._lock:
                 if self._stopped:
                     raise CommandError(f"{name}: stopped")

@@ -1,38 +1,163 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The benchmark adds up its cells and says what it found."""
+"""`benchmarks/online_rl.py` adds up its cells, goes on where it was stopped, and says what it found."""
 
-import importlib.util
+from __future__ import annotations
+
+import importlib
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "benchmarks" / "online_rl.py"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    spec = importlib.util.spec_from_file_location("online_rl_benchmark", FILE)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # its dataclass looks itself up
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module("online_rl")
+    sys.modules.pop("online_rl", None)
 
 
-def cell(task, seed, offline, online):
+@pytest.fixture
+def cells(benchmark):
+    return benchmark.online_cells
+
+
+class Pretending:
+    """Stands for `Commands`: leaves what the console scripts would leave."""
+
+    def __init__(self, dies=()):
+        self.names, self.words, self.dies = [], [], dies
+
+    def run(self, name, words, *, append=False):
+        from hierarchical_parts.commands import CommandError
+
+        self.names.append(f"{name}{' again' if append else ''}")
+        self.words.append(words)
+        given = dict(word.removeprefix("--").split("=", 1) for word in words if "=" in word)
+        out = Path(given["output_dir"])
+        (out / "checkpoints" / "last" / "pretrained_model").mkdir(parents=True, exist_ok=True)
+        if self.names[-1] in self.dies:
+            raise CommandError(name)
+        if words[0] == "lerobot-eval":
+            (out / "eval_info.json").write_text(json.dumps({"overall": {"pc_success": 40.0}}))
+        elif words[1] == "train-online":
+            (out / "online.csv").write_text("step,env/pc_success\n0,40\n100,60\n")
+        return ""
+
+
+def half(successes, curve=()):
+    measured = "2026-11-21T20:00:00"
+    return {"successes": successes, "episodes": 100, "measured": measured, "curve": list(curve)}
+
+
+def cell(task, seed, offline, online, method="qc"):
     curve = [(0, offline), (1000, online)]
-    return {"task": task, "seed": seed, "offline": offline, "online": online, "episodes": 100, "curve": curve}
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "offline": half(offline),
+        "online": half(online, curve),
+    }
 
 
 @pytest.mark.parametrize(
     ("online", "word"), [(90, "better beyond"), (45, "not apart"), (5, "WORSE beyond both intervals")]
 )
 def test_stages_are_compared_over_all_seeds(benchmark, online, word, tmp_path):
-    cells = [cell("lift", seed, 40, online + seed) for seed in range(3)]
-    found = benchmark.summary(cells)
-    assert found["lift"]["offline"]["success"] == pytest.approx(40)
-    assert found["lift"]["online"]["by_seed"] == [online, online + 1, online + 2]
-    assert word in benchmark.verdict(found)
-    assert benchmark.markdown(found).splitlines()[2].startswith("| lift | offline | 40.0 % |")
-    benchmark.draw(cells, tmp_path / "curves.png")
+    every = [cell("lift", seed, 40, online + seed) for seed in range(3)]
+    found = benchmark.tables.by_stage(every)
+    assert found["qc", "lift"]["offline"]["success"] == pytest.approx(40)
+    assert found["qc", "lift"]["online"]["by_seed"] == [online, online + 1, online + 2]
+    [verdict] = benchmark.tables.online_verdict(found)
+    assert verdict.startswith("lift: offline 40.0 %, online ")
+    assert word in verdict
+    line = benchmark.tables.online_table(found).splitlines()[2]
+    assert line.startswith("| Q-chunking, `distill` | lift | offline | 40.0 % |")
+    benchmark.pictures.success_curves(every, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_what_is_done_is_not_done_again(cells, tmp_path):
+    conditions, commands = cells.Conditions("lift"), Pretending()
+    found = cells.run(conditions, "qc", 0, tmp_path, commands)
+    assert found["online"]["curve"] == [(0, 40.0), (100, 60.0)]
+    assert len(commands.names) == 4
+    cells.run(conditions, "qc", 0, tmp_path, commands)
+    assert len(commands.names) == 4
+
+
+def test_other_online_settings_go_on_from_the_offline_policy_that_is_there(cells, tmp_path):
+    conditions, commands = cells.Conditions("lift"), Pretending()
+    cells.run(conditions, "qc", 0, tmp_path, commands)
+    cells.run(replace(conditions, online=("--utd", "2")), "qc", 0, tmp_path, commands)
+    assert commands.names[4:] == ["online.lift.qc.seed0.train", "online.lift.qc.seed0.eval"]
+    assert commands.words[4][-2:] == ["--utd", "2"]
+
+
+def test_an_online_run_that_was_stopped_goes_on(cells, tmp_path):
+    from hierarchical_parts.commands import CommandError
+
+    conditions, commands = cells.Conditions("lift"), Pretending(dies=["online.lift.qc.seed0.train"])
+    with pytest.raises(CommandError):
+        cells.run(conditions, "qc", 0, tmp_path, commands)
+    cells.run(conditions, "qc", 0, tmp_path, commands)
+    assert commands.names[3] == "online.lift.qc.seed0.train again"
+    assert commands.words[3][-1] == "--resume=true"
+
+
+def test_a_stopped_run_of_other_settings_begins_anew(cells, tmp_path):
+    from hierarchical_parts.commands import CommandError
+
+    conditions, commands = cells.Conditions("lift"), Pretending(dies=["online.lift.qc.seed0.train"])
+    with pytest.raises(CommandError):
+        cells.run(conditions, "qc", 0, tmp_path, commands)
+    commands.dies = ()
+    cells.run(replace(conditions, online_steps=800), "qc", 0, tmp_path, commands)
+    assert "--resume=true" not in commands.words[3]
+
+
+def test_a_report_fills_the_readme(benchmark, cells, tmp_path, monkeypatch, capsys):
+    commands = Pretending()
+    conditions = cells.Conditions("lift", demos=2, online=("--utd", "2"))
+    for seed in range(2):
+        cells.run(conditions, "qc", seed, tmp_path, commands)
+    meta = benchmark.stages.data_folder(tmp_path, "lift", 2) / "meta"
+    meta.mkdir(parents=True)
+    episodes = [{"skill": "expert", "success": True, "frames": 9}]
+    (meta / "lerobot_env_koch.json").write_text(json.dumps({"episodes": episodes}))
+    readme, images = tmp_path / "README.md", tmp_path / "images"
+    images.mkdir()
+    begin, end = benchmark.blocks.markers(benchmark.BLOCK)
+    readme.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
+    monkeypatch.setattr(benchmark.blocks, "Q_CHUNKING", readme)
+    monkeypatch.setattr(benchmark.blocks, "IMAGES", images)
+    monkeypatch.setattr(benchmark, "measure", lambda _: pytest.fail("it ran"))
+    monkeypatch.setattr(sys, "argv", ["x", "--report", "--write-readme", "--out", str(tmp_path)])
+    benchmark.main()
+    text = readme.read_text()
+    assert "old" not in text
+    assert "--policy qc --tasks lift --seeds 2 --demos 2" in text
+    assert '--online "--utd 2"' in text
+    assert "- lift: offline 40.0 %, online 40.0 %: not apart by their intervals" in text
+    assert str(tmp_path) not in text
+    assert (images / benchmark.PICTURE).stat().st_size > 1000
+    assert capsys.readouterr().out.splitlines()[-1].startswith("lift: offline 40.0 %, online 40.0 %")
+
+
+def test_cells_of_other_conditions_are_not_mixed_in(benchmark, cells, tmp_path):
+    made = [cells.Conditions("lift"), cells.Conditions("place")]
+    assert benchmark.comparable(made, tmp_path).task == ""
+    with pytest.raises(SystemExit, match="different online_steps"):
+        benchmark.comparable([*made, cells.Conditions("lift", online_steps=5)], tmp_path)
+
+
+def test_only_what_learns_values_goes_on_online(benchmark, capsys):
+    assert benchmark.parse(["--policy=lapo,qc"]).methods == ["lapo", "qc"]
+    with pytest.raises(SystemExit):
+        benchmark.parse(["--policy=qc_bc"])
+    assert "learn no values" in capsys.readouterr().err
