@@ -53,6 +53,7 @@ ALL: Final = (
         "diffusers.optimization",
     ),
 )
+HUB: Final = ("huggingface_hub", "datasets")  # they read addresses and folders at import
 FREE: Final = (
     *("LEROBOT_", "HF_LEROBOT_", "TOY_", "PYTEST_", "COLUMNS", "LINES", "PWD", "OLDPWD", "SHLVL", "_="),
     *("PYTHONPATH", "CUDA_VISIBLE_DEVICES"),  # the one is taken over by `become`, the other read at first use
@@ -120,6 +121,14 @@ def run(
         os.close(output)
         os.close(errors)
     return subprocess.CompletedProcess(words, process.wait(), *(text.decode() for text in said))
+
+
+def run_program(text: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a Python program, with `words` as its arguments; `options` are those of `run`."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "program.py")
+        file.write_text(text, encoding="utf-8")
+        return run([sys.executable, file, *words], **options)
 
 
 def start(
@@ -380,6 +389,7 @@ def prepare(modules: Sequence[str]) -> str:
     names = [Path(f"/proc/self/task/{task}/comm").read_text().strip() for task in others]
     more = sorted(name for name in names if name not in THREADS)
     ours = sorted(name for name in sys.modules if name.startswith("lerobot"))
+    ours += [name for name in HUB if name in sys.modules and name not in modules]
     gc.freeze()
     if more or ours:
         return f"it runs threads {more} and has imported {ours}; take out of the list what does so"
