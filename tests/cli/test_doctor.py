@@ -4,10 +4,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_start
+from stock_cli import BIN
 
 from lerobot_ext.testing.distributions import write_distribution
 
@@ -84,11 +85,8 @@ def zoo(tmp_path_factory) -> Path:
 
 def run(zoo: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a console script of this environment with the zoo on its path."""
-    program = str(Path(sys.executable).with_name(command[0]))
     environment = os.environ | {"PYTHONPATH": str(zoo), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [program, *command[1:]], env=environment, capture_output=True, text=True, timeout=200
-    )
+    return warm_start.run([BIN / command[0], *command[1:]], env=environment, timeout=200)
 
 
 def test_the_doctor_finds_every_one_of_them(zoo):

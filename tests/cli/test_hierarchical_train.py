@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 from safetensors.torch import load_file
+from stock_cli import BIN
 from two_ranks import run_two_ranks
 
 pytestmark = pytest.mark.slow
@@ -29,8 +29,7 @@ SMALL = [
 
 def lerobot_train(*arguments: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
-    command = [str(Path(sys.executable).parent / "lerobot-train"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=250)
+    done = warm_start.run([BIN / "lerobot-train", *arguments], env=environment, timeout=250)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
 

@@ -26,7 +26,7 @@ def pair(tmp_path_factory):
     with pytest.MonkeyPatch.context() as monkeypatch:
         train(monkeypatch, *dataset, *WORDS, *one, f"--output_dir={folder / 'one'}")
     many = [*dataset, *WORDS, *accumulate, "--steps=4", "--save_freq=3", f"--output_dir={folder / 'many'}"]
-    return folder, run_two_ranks(folder, *many)
+    return folder, run_two_ranks(folder, *many, real=True)
 
 
 def weights(run_dir: Path, step: int) -> dict:

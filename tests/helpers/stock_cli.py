@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pexpect
+import warm_start
 from lerobot_env_koch.bench.hand import SWEEP_S
 
 BIN: Final = Path(sys.executable).parent
@@ -29,16 +30,11 @@ def environment(home: Path) -> dict[str, str]:
     return kept | mine
 
 
-def run(home: Path, *words: str, timeout: float = START_S) -> subprocess.CompletedProcess[str]:
-    """Run a console script to its end, with nobody at the keyboard."""
-    return subprocess.run(
-        [str(BIN / words[0]), *words[1:]],
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+def run(
+    home: Path, *words: str, timeout: float = START_S, real: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a console script to its end, with nobody at the keyboard; `real`: not from a warm start."""
+    return warm_start.run([BIN / words[0], *words[1:]], env=environment(home), timeout=timeout, real=real)
 
 
 @contextmanager

@@ -7,10 +7,14 @@ import subprocess
 import sys
 
 import pytest
+import warm_start
 
 
-def run(program: str) -> str:
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+def run(program: str, warm: bool = False) -> str:
+    if warm:
+        done = warm_start.run_program(program)
+    else:
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.strip()
 
@@ -38,7 +42,7 @@ def test_config_and_step_are_registered_in_any_order(imports):
         "from lerobot.processor import ProcessorStepRegistry as R\n"
         f"R.get('lerobot_ext_split_environment_state'); print({CHOICE})"
     )
-    assert run(program) == "HierarchicalDiffusionConfig"
+    assert run(program, warm=True) == "HierarchicalDiffusionConfig"
 
 
 def test_a_process_without_policies_does_not_pay_for_them():
