@@ -36,23 +36,36 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+_COLOURS = ("ours", "flat", "stock", "stock.ddim10", "curriculum", "stock_default")
+
+
 def _curves(axis: Any, methods: dict[str, Any]) -> None:
+    ticks: list[int] = []
     for name, method in sorted(methods.items(), key=lambda item: (item[0] != OURS, item[0])):
         points = method["points"]
         steps = [int(step) for step in points]
         rates = [100 * point["rate"] for point in points.values()]
         below = [100 * (point["rate"] - point["low"]) for point in points.values()]
         above = [100 * (point["high"] - point["rate"]) for point in points.values()]
-        axis.errorbar(steps, rates, yerr=[below, above], marker="o", capsize=3, label=title(name))
-    axis.set(xlabel="training steps", xscale="log", ylim=(-3, 103))
+        axis.errorbar(
+            steps,
+            rates,
+            yerr=[below, above],
+            marker="o",
+            capsize=3,
+            label=title(name),
+            color=f"C{_COLOURS.index(name)}",
+        )
+        ticks = sorted({*ticks, *steps})
+    axis.set(xlabel="training steps", ylim=(-3, 103), xticks=ticks)
     axis.legend(fontsize=7)
 
 
 def _rises(axis: Any, rises: dict[str, Any]) -> None:
-    names = list(rises)
+    # Ten times as far out as the rest, which would be flat lines beside it; the table has it.
+    rises = {name: rise for name, rise in rises.items() if name != "without any layer"}
     values = [100 * rise["value"] for rise in rises.values()]
-    errors = _errors(rises, 100)
-    axis.barh(names, values, xerr=errors, capsize=3)
+    axis.barh(list(rises), values, xerr=_errors(rises, 100), capsize=3)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.invert_yaxis()
     axis.tick_params(labelsize=7)
