@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the documentation says about act_plus's configuration is what the code does."""
 
-import ast
 import dataclasses
 import re
 from pathlib import Path
 
 import draccus
+from config_docs import check_docstring, check_readme, own_fields
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot_policy_act_plus import ActPlusConfig
 from lerobot_policy_act_plus.command import presets
 
 README = (Path(__file__).parents[2] / "policies/lerobot_policy_act_plus/README.md").read_text()
 STOCK = {field.name for field in dataclasses.fields(ACTConfig)}
-FIELDS = {f.name: f for f in dataclasses.fields(ActPlusConfig) if f.name not in STOCK}
+FIELDS = own_fields(ActPlusConfig, ACTConfig)
 
 
 def test_stock_acts_fields_keep_their_defaults():
@@ -22,21 +22,11 @@ def test_stock_acts_fields_keep_their_defaults():
 
 
 def test_docstring_lists_every_field_with_its_default():
-    pattern = r"^\s+(\w+) \(`[^`]+`, \*optional\*(?:, defaults to `([^`]*)`)?\)"
-    documented = dict(re.findall(pattern, ActPlusConfig.__doc__ or "", re.MULTILINE))
-    assert list(documented) == [name for name in FIELDS if name != "extra_steps"]  # its own base has that
-    for name, default in documented.items():
-        if default:
-            assert ast.literal_eval(default) == FIELDS[name].default, name
+    check_docstring(ActPlusConfig, FIELDS)
 
 
 def test_readme_lists_every_field_with_its_default():
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", README, re.MULTILINE))
-    assert set(FIELDS) <= set(rows)
-    for name, field in FIELDS.items():
-        shown = rows[name].strip()
-        if shown.startswith("`"):
-            assert ast.literal_eval(shown.strip("`")) == field.default, name
+    check_readme(README, FIELDS)
 
 
 def test_readme_options_are_fields_with_values_they_take():

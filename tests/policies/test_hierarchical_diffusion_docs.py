@@ -3,36 +3,25 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import re
 from pathlib import Path
 
 import draccus
 import pytest
+from config_docs import check_docstring, check_readme, own_fields
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot_policy_hierarchical_diffusion import HierarchicalDiffusionConfig
 
 README = Path(__file__).parents[2] / "policies" / "lerobot_policy_hierarchical_diffusion" / "README.md"
-INHERITED = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"n_obs_steps"}
-FIELDS = {f.name: f for f in dataclasses.fields(HierarchicalDiffusionConfig) if f.name not in INHERITED}
+FIELDS = own_fields(HierarchicalDiffusionConfig, PreTrainedConfig, "n_obs_steps")
 
 
 def test_docstring_lists_every_field_with_its_default():
-    pattern = r"^\s+(\w+) \(`[^`]+`, \*optional\*(?:, defaults to `([^`]*)`)?\)"
-    documented = dict(re.findall(pattern, HierarchicalDiffusionConfig.__doc__ or "", re.MULTILINE))
-    assert list(documented) == [name for name in FIELDS if name != "extra_steps"]  # its own base has that
-    for name, default in documented.items():
-        if default:
-            assert ast.literal_eval(default) == FIELDS[name].default, name
+    check_docstring(HierarchicalDiffusionConfig, FIELDS)
 
 
 def test_readme_lists_every_field_with_its_default():
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", README.read_text(), re.MULTILINE))
-    assert set(FIELDS) <= set(rows)
-    for name, field in FIELDS.items():
-        if field.default is not dataclasses.MISSING:
-            assert ast.literal_eval(rows[name].strip("` ")) == field.default, name
+    check_readme(README.read_text(), FIELDS)
 
 
 def test_readme_recipes_are_valid_configurations():

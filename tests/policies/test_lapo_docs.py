@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import re
 from pathlib import Path
 
 import draccus
 import pytest
 import yaml
+from config_docs import check_docstring, check_readme, own_fields
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot_policy_lapo import LAPOConfig
 from lerobot_policy_lapo.recipe_command import RECIPES, recipe_text
@@ -18,25 +17,15 @@ from lerobot_policy_lapo.recipe_command import RECIPES, recipe_text
 from lerobot_ext.cli.command import CommandError
 
 README = (Path(__file__).parents[2] / "policies" / "lerobot_policy_lapo" / "README.md").read_text()
-INHERITED = {field.name for field in dataclasses.fields(PreTrainedConfig)}
-FIELDS = {f.name: f for f in dataclasses.fields(LAPOConfig) if f.name not in INHERITED}
+FIELDS = own_fields(LAPOConfig, PreTrainedConfig)
 
 
 def test_docstring_lists_every_field_with_its_default():
-    pattern = r"^\s+(\w+) \(`[^`]+`, \*optional\*(?:, defaults to `([^`]*)`)?\)"
-    documented = dict(re.findall(pattern, LAPOConfig.__doc__ or "", re.MULTILINE))
-    assert set(documented) == set(FIELDS) - {"extra_steps"}  # its own base has that
-    for name, default in documented.items():
-        if default:
-            assert ast.literal_eval(default) == FIELDS[name].default, name
+    check_docstring(LAPOConfig, FIELDS)
 
 
 def test_readme_lists_every_field_with_its_default():
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", README, re.MULTILINE))
-    assert set(FIELDS) <= set(rows)
-    for name, field in FIELDS.items():
-        if field.default is not dataclasses.MISSING:
-            assert ast.literal_eval(rows[name].strip("` ")) == field.default, name
+    check_readme(README, FIELDS)
 
 
 def test_readme_options_are_valid_configurations():
