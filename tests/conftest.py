@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: how they are spread over worker processes."""
 
+import os
 import signal
 from typing import Any
 
 import pytest
 import workers
+
+# Before torch and NumPy are imported: two workers with a thread a core each wait for each other's threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_configure() -> None:
