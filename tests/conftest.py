@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all tests share: how they are spread over worker processes."""
 
+import os
 import signal
+from typing import Any
 
 import pytest
+import workers
 
-# One virtual bench at a time: each paces itself in real time, and two would hold each other up.
-BENCH = (
-    "tests/robot/",
-    "tests/cli/test_async_inference_cli.py",
-    "tests/cli/test_koch_cli.py",
-    "tests/cli/test_koch_endings.py",
-    "tests/cli/test_quickstart_cli.py",
-    "tests/docs/test_docs_run.py::test_the_marked_commands",
-    "tests/examples/test_koch_end_effector.py::test_the_example",
-    "tests/packaging/test_round_trip.py",
-)
+# Before torch and NumPy are imported: two workers with a thread a core each wait for each other's threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_configure() -> None:
@@ -29,16 +23,21 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep all tests that run a virtual bench in one worker, and those of a file."""
+    return workers.scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests that run a virtual bench in one worker, and start with them: they take longest."""
-
-    def runs_a_bench(item: pytest.Item) -> bool:
-        return any(place in item.nodeid for place in BENCH)
-
+    """Begin with what takes longest."""
+    groups = workers.longest_first(
+        [(item.nodeid, item.get_closest_marker("slow") is not None) for item in items]
+    )
+    places = {group: place for place, group in enumerate(groups)}
     for item in items:
-        if runs_a_bench(item):
-            item.add_marker(pytest.mark.xdist_group("bench"))
+        if workers.group_of(item.nodeid) == "bench":
             # These talk in real time; a host that takes the cores away for a moment is no fault of ours. What
             # fails three times in a row fails, and each repetition is listed at the end of the run.
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=1))
-    items.sort(key=lambda item: not runs_a_bench(item))
+    items.sort(key=lambda item: places[workers.group_of(item.nodeid)])

@@ -2,11 +2,10 @@
 """`--policy.path=user/repo`: a policy of the Hub is pulled once, with its processors, and served."""
 
 import os
-import subprocess
-import sys
 import textwrap
 
 import pytest
+import warm_start
 from serving_checkpoints import save_act
 
 from lerobot_ext.testing.hub import HubServer, client_environment
@@ -44,11 +43,10 @@ SERVE = """
 def test_a_listed_policy_of_the_hub_is_served_and_no_other(tmp_path):
     folder = save_act(tmp_path / "act")
     with HubServer(tmp_path / "hub") as server:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SERVE), str(folder)],
+        done = warm_start.run_program(
+            textwrap.dedent(SERVE),
+            str(folder),
             env=os.environ | client_environment(server.url, tmp_path / "home"),
-            capture_output=True,
-            text=True,
             timeout=240,
         )
     assert done.returncode == 0, done.stderr

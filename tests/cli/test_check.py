@@ -4,10 +4,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_start
+from stock_cli import BIN
 
 from lerobot_ext.testing.distributions import write_distribution
 
@@ -85,14 +86,7 @@ def zoo(tmp_path_factory) -> Path:
 
 def check(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(
-        [str(Path(sys.executable).parent / "lerobot-ext"), "check", *words],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
+    return warm_start.run([BIN / "lerobot-ext", "check", *words], env=env, timeout=280)
 
 
 def test_a_plugin_that_dies_or_hangs_costs_one_outcome_each(zoo):

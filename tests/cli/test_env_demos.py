@@ -2,15 +2,16 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_env_koch.constants import ENVIRONMENT_STATE_NAMES, MOTOR_KEYS
 from lerobot_env_koch.demos.recorder import DemoOptions, record_demos
 from lerobot_env_koch.tasks import Region
+from stock_cli import BIN
 
 STATE_FEATURES = {
     "action": (6,),
@@ -23,8 +24,7 @@ STATE_FEATURES = {
 
 
 def lerobot_ext(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("lerobot-ext")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return warm_start.run([BIN / "lerobot-ext", *map(str, arguments)], timeout=240)
 
 
 def load(root: Path, repo_id: str = "local/koch_lift") -> LeRobotDataset:

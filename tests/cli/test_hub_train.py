@@ -4,15 +4,15 @@
 import json
 import os
 import subprocess
-import sys
-import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import warm_start
 from huggingface_hub import ModelCard
+from stock_cli import BIN
 
 from lerobot_ext.hub.requirements import read_requirements
 from lerobot_ext.testing.distributions import write_distribution
@@ -90,14 +90,8 @@ class Run:
         return os.environ | client | more
 
     def run(self, *words: str, home: str = "other_home", **more: str) -> subprocess.CompletedProcess[str]:
-        """A console script, or Python."""
-        return subprocess.run(
-            [str(Path(sys.executable).with_name(words[0])), *words[1:]],
-            env=self.environment(home) | more,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
+        """A console script."""
+        return warm_start.run([BIN / words[0], *words[1:]], env=self.environment(home) | more, timeout=240)
 
     @property
     def checkpoint(self) -> Path:
@@ -180,7 +174,7 @@ def test_a_private_push_is_private(run):
 
 
 def test_a_fresh_process_pulls_and_acts(run):
-    pulled = run.run("python", "-c", textwrap.dedent(PULL))
+    pulled = warm_start.run_program(PULL, env=run.environment("other_home"), timeout=240)
     assert pulled.returncode == 0, pulled.stderr[-3000:]
     assert pulled.stdout.strip().splitlines()[-1].startswith("[[1, 3], ")
 

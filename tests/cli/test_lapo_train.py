@@ -6,16 +6,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+import warm_start
 from lerobot_env_koch.demos.recorder import DemoOptions, record_demos
 from mixes import entry, write_spec
 from rewarded import write_rewarded
 from safetensors.torch import load_file
+from stock_cli import BIN
 from two_ranks import run_two_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -32,8 +31,7 @@ SMALL = [
 
 def run(*words: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    command = [str(Path(sys.executable).parent / words[0]), *words[1:]]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=250)
+    done = warm_start.run([BIN / words[0], *words[1:]], env=environment, timeout=250)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout if "--json" in words else done.stdout + done.stderr
 
@@ -132,9 +130,9 @@ def test_a_recipe_is_a_configuration_of_the_stock_trainer(tmp_path):
     """It is read and completed by the command line; the missing dataset is what it then fails for."""
     recipe = tmp_path / "small.yaml"
     assert f"--config_path={recipe}" in run("lerobot-ext", "lapo-recipe", "small", "--out", str(recipe))
-    done = subprocess.run(
+    done = warm_start.run(
         [
-            str(Path(sys.executable).parent / "lerobot-train"),
+            BIN / "lerobot-train",
             f"--config_path={recipe}",
             "--dataset.repo_id=local/missing",
             f"--dataset.root={tmp_path / 'missing'}",
@@ -142,10 +140,7 @@ def test_a_recipe_is_a_configuration_of_the_stock_trainer(tmp_path):
             "--policy.push_to_hub=false",
             "--policy.device=cpu",
         ],
-        capture_output=True,
-        text=True,
         env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        check=False,
         timeout=250,
     )
     said = done.stdout + done.stderr

@@ -6,14 +6,14 @@ The steps are named by class, as anybody's may be, and change a shape that the p
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import warm_start
 from step_files import step, write
+from stock_cli import BIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -64,16 +64,8 @@ def run(*words: object, **environment: str) -> str:
     """A stock command with the steps' module in reach."""
     kept = {name: one for name, one in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HELPERS)}
-    command = [str(Path(sys.executable).with_name(str(words[0]))), *map(str, words[1:])]
-    done = subprocess.run(
-        command,
-        env=kept | own | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    command = [BIN / str(words[0]), *map(str, words[1:])]
+    done = warm_start.run(command, env=kept | own | environment, timeout=280)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
 

@@ -3,11 +3,11 @@
 
 import ast
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import warm_start
 from stock_cli import environment
 
 ROOT = Path(__file__).parents[2]
@@ -34,14 +34,8 @@ def promised(path: Path) -> re.Pattern[str]:
 @pytest.mark.parametrize("name", SIZES)
 def test_an_example_ends_as_it_says(name, tmp_path):
     path = ROOT / "examples" / f"{name}.py"
-    done = subprocess.run(
-        [sys.executable, str(path), *SIZES[name]],
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=880,
+    done = warm_start.run(
+        [sys.executable, path, *SIZES[name]], env=environment(tmp_path), cwd=tmp_path, timeout=880
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert promised(path).fullmatch(done.stdout.strip().splitlines()[-1]), done.stdout[-500:]

@@ -1,12 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the marked commands of a page in order, in a folder and home of their own, in tiny sizes.
+"""Runs the marked commands of a page in order, in a folder and home of their own, in tiny sizes."""
 
-LeRobot takes ten seconds to import. `python doc_session.py PLAN.json` imports it once and forks for each
-command, which then is the console script's own `main` with the page's words.
-"""
-
-import importlib.metadata
-import json
 import os
 import signal
 import subprocess
@@ -15,8 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import warm_start
 from doc_blocks import Block, commands_of, without_prefixes
 
 BIN: Final = Path(sys.executable).parent
@@ -129,7 +124,7 @@ def run_page(blocks: list[Block], home: Path) -> None:
     folder = home / "work"
     folder.mkdir(parents=True)
     marked = [block for block in blocks if block.mark == "run"]
-    plan: list[dict[str, Any]] = []
+    plan: list[tuple[str, list[str], dict[str, str]]] = []
     background: list[list[str]] = []
     for block in marked:
         for words in commands_of(block.text):
@@ -137,21 +132,17 @@ def run_page(blocks: list[Block], home: Path) -> None:
             if block.note == "background":
                 background.append(rest)
             else:
-                plan.append({"place": block.place, "words": tiny(rest), "environment": variables})
-    file = home / "plan.json"
-    file.write_text(json.dumps(plan), encoding="utf-8")
+                plan.append((block.place, tiny(rest), variables))
     env = environment(home)
     with _running(background, folder, env):
-        done = subprocess.run(
-            [sys.executable, __file__, str(file)],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S * (len(plan) + 1),
-        )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+        for place, words, variables in plan:
+            done = warm_start.run(
+                [BIN / words[0], *words[1:]], cwd=folder, env=env | variables, timeout=COMMAND_S
+            )
+            said = done.stdout[-4000:] + done.stderr[-4000:]
+            assert done.returncode == 0, (
+                f"{place}: exit code {done.returncode} of\n  {' '.join(words)}\n{said}"
+            )
 
 
 @contextmanager
@@ -184,55 +175,3 @@ def _running(commands: list[list[str]], folder: Path, env: dict[str, str]) -> It
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait(timeout=30)
-
-
-# In the child: import once, fork for each command.
-
-
-def _main(plan: list[dict[str, Any]]) -> int:
-    import lerobot.scripts.lerobot_eval
-    import lerobot.scripts.lerobot_record
-    import lerobot.scripts.lerobot_rollout
-    import lerobot.scripts.lerobot_train  # noqa: F401 - so that no command has to import them again
-
-    scripts = {entry.name: entry for entry in importlib.metadata.entry_points(group="console_scripts")}
-    for step in plan:
-        log = Path(f"../{step['words'][0]}.log")
-        child = os.fork()
-        if child == 0:
-            _become(scripts[step["words"][0]], step, log)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != 0:
-            line = " ".join(step["words"])
-            text = log.read_text(encoding="utf-8", errors="replace")
-            print(f"{step['place']}: exit code {code} of\n  {line}\n{text[-4000:]}")
-            return 1
-    return 0
-
-
-def _become(entry: importlib.metadata.EntryPoint, step: dict[str, Any], log: Path) -> None:
-    """Be one command to its end; never returns."""
-    with log.open("w", encoding="utf-8") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(out.fileno(), 2)
-    os.environ.update(step["environment"])
-    sys.argv = [str(BIN / step["words"][0]), *step["words"][1:]]
-    code = 1
-    try:
-        code = int(entry.load()() or 0)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if code:
-            print(stop)
-    except BaseException:  # noqa: BLE001 - told by the exit code, as of a process of its own
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-if __name__ == "__main__":
-    sys.exit(_main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import stock_cli
+import warm_start
 from our_wheels import CORE, FOLDERS
 
 from lerobot_ext.testing.environments import Environment, clean_variables
@@ -76,9 +77,9 @@ def trip(tmp_path_factory, wheels) -> Iterator[Trip]:
     assert demos.returncode == 0, demos.stderr[-2000:]
     with HubServer(home / "hub") as server:
         made = Trip(server, home, environment)
-        trained = subprocess.run(
+        trained = warm_start.run(
             [
-                str(stock_cli.BIN / "lerobot-train"),
+                stock_cli.BIN / "lerobot-train",
                 "--dataset.repo_id=local/lift",
                 f"--dataset.root={home / 'demos'}",
                 "--policy.type=hierarchical_diffusion",
@@ -101,8 +102,6 @@ def trip(tmp_path_factory, wheels) -> Iterator[Trip]:
                 f"--output_dir={home / 'train'}",
             ],
             env=stock_cli.environment(home) | made.hub_variables("trainer"),
-            capture_output=True,
-            text=True,
             timeout=240,
         )
         assert trained.returncode == 0, (trained.stdout + trained.stderr)[-3000:]

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import warm_start
 
 from lerobot_ext.cli.main import main
 from lerobot_ext.testing.environments import build_wheel, uv
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("scaffold")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = Path(sys.executable).parent
@@ -78,6 +79,14 @@ def run(*words: object, timeout: float = 900, **options) -> str:
     return ran.stdout
 
 
+def script(name: str, *words: object, **options) -> str:
+    """Run a console script of this environment, as `run`."""
+    ran = warm_start.run([BIN / name, *map(str, words)], timeout=900, **options)
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 0, f"{name} {' '.join(map(str, words))}\n{said[-6000:]}"
+    return said
+
+
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory) -> dict[str, Path]:
     """One project of each kind, as the command writes it."""
@@ -125,10 +134,10 @@ def test_all_kinds_build_and_are_discovered(environment, wheels):
 
 @pytest.mark.parametrize("kind", NAMES)
 def test_the_kit_and_the_projects_own_tests_pass(kind, projects, environment):
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    words = ["-q", "-p", "no:cacheprovider"]
     if kind not in WHOLLY:
         words.append("--ignore=tests/test_discovery.py")
-    said = run(sys.executable, *words, cwd=projects[kind], env=environment)
+    said = script("pytest", *words, cwd=projects[kind], env=environment)
     assert " passed" in said
     assert "xfailed" not in said
 
@@ -143,8 +152,8 @@ def test_the_linters_of_each_project_are_content(projects, tmp_path, environment
 
 def test_what_a_new_robot_records_a_new_policy_learns(tmp_path, environment):
     root = tmp_path / "recorded"
-    run(
-        BIN / "lerobot-record",
+    script(
+        "lerobot-record",
         "--robot.type=ant",
         "--robot.id=test",
         "--robot.n_joints=3",
@@ -167,8 +176,8 @@ def test_what_a_new_robot_records_a_new_policy_learns(tmp_path, environment):
     features = json.loads((root / "meta" / "info.json").read_text())["features"]
     assert features["action"]["names"] == ["joint_1.pos", "joint_2.pos", "joint_3.pos"]
     assert features["observation.images.front"]["shape"] == [48, 64, 3]
-    said = run(
-        BIN / "lerobot-train",
+    said = script(
+        "lerobot-train",
         "--policy.type=bright_idea",
         "--policy.hidden_dim=16",
         "--policy.device=cpu",
@@ -192,8 +201,8 @@ def test_a_new_step_is_loaded_by_a_stock_command_in_a_new_environment(tmp_path, 
     run(sys.executable, "-c", CHECKPOINT, checkpoint, env=environment)
     for part in ("pre", "post"):
         assert '"to_rad"' in (checkpoint / f"policy_{part}processor.json").read_text()
-    said = run(
-        BIN / "lerobot-eval",
+    said = script(
+        "lerobot-eval",
         f"--policy.path={checkpoint}",
         "--policy.device=cpu",
         "--env.type=meadow",

@@ -16,7 +16,7 @@ from lerobot_ext.testing import DiscoveryContract
 from lerobot_ext.testing.contracts.discovery import program
 from lerobot_ext.testing.environments import Environment, Wheel, clean_variables, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.xdist_group("wheels")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 _built: dict[str, Path] = {}
 

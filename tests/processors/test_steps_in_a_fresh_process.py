@@ -3,10 +3,9 @@
 
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
+import warm_start
 from lerobot.processor import PolicyProcessorPipeline
 from lerobot.processor.converters import identity_transition
 from step_cases import CASES
@@ -50,9 +49,7 @@ def test_all_steps_load_and_do_the_same(tmp_path):
         seed_everything(3)
         expected[name] = pipeline(data)
     (tmp_path / "names.json").write_text(json.dumps(names))
-    made = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)], capture_output=True, text=True, timeout=START_S
-    )
+    made = warm_start.run_program(PROGRAM, str(tmp_path), timeout=START_S)
     assert made.returncode == 0, made.stderr[-3000:]
     answers = pickle.loads((tmp_path / "answers.pickle").read_bytes())
     found = {name: differences(expected[name], answers[name]) for name in CASES}

@@ -4,7 +4,6 @@
 import logging
 import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import lerobot
 import numpy as np
 import pytest
 import torch
+import warm_start
 from lerobot.datasets import dataset_reader, streaming_dataset, video_utils
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils import import_utils
@@ -114,7 +114,7 @@ def test_a_dataset_brings_ours_to_a_process_that_knows_nothing_of_it(root, insta
         "from lerobot.datasets import video_utils as v;"
         "print(v.decode_video_frames_pyav.__module__, dataset[3]['index'].item())"
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=200)
+    ran = warm_start.run_program(code, str(file), timeout=200)
     assert ran.stdout.split() == ["lerobot_camera_pyav.backend", "3"], ran.stderr
     assert "could not register" not in ran.stderr
 
@@ -126,7 +126,7 @@ def test_a_script_that_imports_ours_before_lerobot_has_everything():
         "from lerobot.datasets import streaming_dataset as s, video_utils as v;"
         "print(v.decode_video_frames_pyav.__module__, s.decode_video_frames_torchcodec.__module__)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    ran = warm_start.run_program(code, timeout=200)
     assert ran.stdout.split() == ["lerobot_camera_pyav.backend"] * 2, ran.stderr
     assert "could not register" not in ran.stderr
 
