@@ -54,7 +54,8 @@ def _run(args: Namespace) -> int:
         out.print(f"left out: step {name}, which only a training needs", markup=False)
     out.print("files: " + ", ".join(done.files), markup=False)
     if done.compared:
-        out.print(f"without our packages its actions are the same to the bit ({done.compared} observations)")
+        how = f"but for {done.apart:.1g} of its merged adapters" if done.apart else "to the bit"
+        out.print(f"without our packages its actions are the same {how} ({done.compared} observations)")
     return 0
 
 

@@ -18,6 +18,8 @@ import torch
 from lerobot.optim.optimizers import OptimizerConfig
 from torch import Tensor, nn
 
+from .shards import clip_pieces, in_pieces
+
 CLIP_NORM = "clip_norm"
 """Key of a parameter group: the largest norm of the group's gradient; missing or 0 leaves it alone."""
 
@@ -75,7 +77,9 @@ def clip_groups(optimizer: torch.optim.Optimizer) -> None:
     """Clip the gradient of each parameter group that has a `clip_norm`, by its own norm."""
     for group in optimizer.param_groups:
         largest = group.get(CLIP_NORM) or 0.0
-        if largest > 0:
+        if largest > 0 and in_pieces(group["params"]):
+            clip_pieces(group["params"], largest)
+        elif largest > 0:
             torch.nn.utils.clip_grad_norm_(group["params"], largest)
 
 

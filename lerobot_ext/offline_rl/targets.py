@@ -2,7 +2,7 @@
 """Target networks: copies that follow slowly, parameters and buffers alike.
 
 Call `soft_update` in the policy's `update()`, which LeRobot calls after each optimizer step. Under DDP every
-process holds equal weights then and may call it on its own; under FSDP both copies are sharded alike.
+process holds equal weights then and may call it on its own; under FSDP all processes call it together.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+
+from .shards import cut_alike, in_pieces
 
 
 def make_target[ModuleT: nn.Module](source: ModuleT) -> ModuleT:
@@ -42,14 +44,18 @@ def soft_update(target: nn.Module, source: nn.Module, rate: float) -> None:
     """
     if not 0.0 <= rate <= 1.0:
         raise ValueError(f"the rate of a target network ({rate}) must lie in [0, 1].")
-    pairs = [*_pairs(target, source, "parameters"), *_pairs(target, source, "buffers")]
-    moving = [(old, new) for old, new in pairs if old.is_floating_point()]
-    for old, new in pairs:
-        if not old.is_floating_point():
-            old.copy_(new)
-    if moving:
-        olds = [old for old, _ in moving]
-        torch._foreach_lerp_(olds, [new.to(old.dtype) for old, new in moving], rate)
+    # Apart: under FSDP2 parameters are distributed tensors and buffers are not.
+    for kind in ("parameters", "buffers"):
+        pairs = _pairs(target, source, kind)
+        for old, new in pairs:
+            if not old.is_floating_point():
+                old.copy_(new)
+        moving = [(old, new) for old, new in pairs if old.is_floating_point()]
+        olds, news = [old for old, _ in moving], [new.to(old.dtype) for old, new in moving]
+        if kind == "parameters" and in_pieces(target.parameters()):
+            news = cut_alike(olds, news)
+        if olds:
+            torch._foreach_lerp_(olds, news, rate)
 
 
 def _pairs(target: nn.Module, source: nn.Module, kind: str) -> list[tuple[Tensor, Tensor]]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--optimizer.type=accumulated_adamw` and its kin: LeRobot's optimizers, stepping every k micro-batches.
+"""`--optimizer.type=accumulated_adamw` and its kin: optimizers that step every k micro-batches.
 
-Each stock optimizer that a policy's preset names has an `accumulated_` form: the same fields and two more.
+Each stock optimizer that a policy's preset names, and our `grouped_adamw`, has an `accumulated_` form: the
+same fields and two more.
 """
 
 from dataclasses import dataclass, fields
@@ -16,6 +17,7 @@ from lerobot.optim.optimizers import (
 )
 from torch.optim import Optimizer
 
+from lerobot_ext.offline_rl.routing import GroupedAdamWConfig
 from lerobot_ext.training.accumulation import accumulating, check_settings
 
 PREFIX = "accumulated_"
@@ -91,11 +93,24 @@ class AccumulatedXVLAAdamWConfig(AccumulatedConfig, XVLAAdamWConfig):
     """XVLA's AdamW over accumulated gradients."""
 
 
+@OptimizerConfig.register_subclass(f"{PREFIX}grouped_adamw")
+@dataclass
+class AccumulatedGroupedAdamWConfig(AccumulatedConfig, GroupedAdamWConfig):
+    """AdamW whose groups are clipped one by one, over accumulated gradients.
+
+    Args:
+        clip_norm (`float`, *optional*, defaults to 0.0): Of all groups together, besides.
+    """
+
+    clip_norm: float = 0.0
+
+
 _FORMS: dict[type[OptimizerConfig], type[AccumulatedConfig]] = {
     AdamWConfig: AccumulatedAdamWConfig,
     AdamConfig: AccumulatedAdamConfig,
     SGDConfig: AccumulatedSGDConfig,
     XVLAAdamWConfig: AccumulatedXVLAAdamWConfig,
+    GroupedAdamWConfig: AccumulatedGroupedAdamWConfig,
 }
 
 

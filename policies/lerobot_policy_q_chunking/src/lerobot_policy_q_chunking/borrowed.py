@@ -15,49 +15,73 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.optim.optimizers import AdamConfig, AdamWConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.processor import NormalizerProcessorStep
 from lerobot.utils.constants import ACTION
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lerobot_ext.exporting.protocol import NotExportableError, is_stock
 from lerobot_ext.offline_rl.routing import CLIP_NORM
 from lerobot_ext.processing.pipelines import Pipelines
+from lerobot_ext.processing.statistics import require_statistics, unusable_statistics
 
 from .configuration_q_chunking import QChunkingConfig
 
 logger = logging.getLogger(__name__)
 
+_LOOKED_AT = 20
+"""Tensors of an actor's file that are compared with what was read."""
+
 
 def prepared(config: QChunkingConfig) -> PreTrainedConfig:
     """The actor's configuration with the features of the policy, which are known when it is built.
 
+    An actor that widens vectors to a width of its own (pi0, smolvla) may come from a base model, which was
+    trained for other robots: it gets the features of the dataset, as `lerobot-train` gives them to it.
+
     Raises:
-        ValueError: The actor is from a checkpoint that has other features.
+        ValueError: The actor is from a checkpoint that has other features, and cannot take these.
     """
     actor = config.other_actor
     assert actor is not None
+    actor.device = config.device  # it may have been changed since the configuration was made
+    inputs, outputs = dict(config.input_features or {}), dict(config.output_features or {})
     if not actor.output_features:
-        actor.output_features = dict(config.output_features or {})
+        actor.output_features = outputs
     if not actor.input_features:
-        actor.input_features = dict(config.input_features or {})
+        actor.input_features = inputs
         return actor
-    ours = {**(config.input_features or {}), **(config.output_features or {})}
+    ours = {**inputs, **outputs}
     for name, feature in {**actor.input_features, **actor.output_features}.items():
         same = name in ours and (len(feature.shape) == 3 or tuple(ours[name].shape) == tuple(feature.shape))
-        if not same and "empty_camera" not in name:
-            given = f"has shape {tuple(ours[name].shape)}" if name in ours else "is missing"
-            raise ValueError(
-                f"the actor {actor.type!r} takes `{name}` of shape {tuple(feature.shape)}, which {given} "
-                "in the policy's features; use a dataset as it was trained on, or map a column with "
-                "`--rename_map`."
-            )
+        if same or "empty_camera" in name:
+            continue
+        given = f"has shape {tuple(ours[name].shape)}" if name in ours else "is missing"
+        if _widens(actor):
+            logger.info("q_chunking: `%s` %s in the dataset; the actor takes the dataset's", name, given)
+            actor.input_features, actor.output_features = inputs, outputs
+            return actor
+        raise ValueError(
+            f"the actor {actor.type!r} takes `{name}` of shape {tuple(feature.shape)}, which {given} "
+            "in the policy's features; use a dataset with the features that it was trained on, or leave out "
+            "`--policy.actor.pretrained_path`."
+        )
     return actor
+
+
+def _widens(actor: PreTrainedConfig) -> bool:
+    """Whether it pads states and actions of any robot to one width."""
+    return hasattr(actor, "max_state_dim") and hasattr(actor, "max_action_dim")
 
 
 def build_actor(
@@ -73,6 +97,7 @@ def build_actor(
     origin = actor.pretrained_path
     if origin is not None and config.pretrained_path is None:
         made = cls.from_pretrained(origin, revision=actor.pretrained_revision, **given)
+        _check_weights(made, str(origin), actor.pretrained_revision)
         logger.info("q_chunking: the actor is the %s of %s", actor.type, origin)
     else:
         made = cls(**given)
@@ -85,27 +110,79 @@ def build_actor(
     return made
 
 
+def _check_weights(actor: PreTrainedPolicy, origin: str, revision: str | None) -> None:
+    """LeRobot's pi0 goes on with random weights, after a printed line, where it cannot read its file.
+
+    Raises:
+        ValueError: Some of the file's tensors are not what the actor has.
+    """
+    folder = Path(origin)
+    file = folder / SAFETENSORS_SINGLE_FILE
+    if not folder.is_dir():
+        file = Path(hf_hub_download(origin, SAFETENSORS_SINGLE_FILE, revision=revision))  # it is here by now
+    state = actor.state_dict()
+    with safe_open(file, "pt") as weights:
+        pairs = [(name, state.get(name, state.get(f"model.{name}"))) for name in weights.keys()]  # noqa: SIM118
+        known = [(name, tensor) for name, tensor in pairs if tensor is not None]
+        wrong = [
+            name
+            for name, tensor in known[:: max(1, len(known) // _LOOKED_AT)]
+            if not torch.equal(weights.get_tensor(name).to(tensor), tensor)
+        ]
+    if wrong or not known:
+        raise ValueError(
+            f"the weights of {file} were not read into the actor {actor.config.type!r} "
+            f"({wrong[0] if wrong else 'no name fits'}): is it of the same sizes (`--policy.actor.…`)?"
+        )
+
+
 def actor_pipelines(
     config: QChunkingConfig, dataset_stats: dict[str, dict[str, Any]] | None, dataset_meta: Any | None
 ) -> Pipelines:
-    """The actor's own processors; from its checkpoint, if it has one."""
+    """The actor's own processors; from its checkpoint, if it has one, with its statistics if they fit."""
     actor = prepared(config)
     origin = config.origin or (
         (str(actor.pretrained_path), actor.pretrained_revision) if actor.pretrained_path else None
     )
     if origin is None:
+        require_statistics(actor, dataset_stats)
         made: Pipelines = make_pre_post_processors(
             actor, dataset_stats=dataset_stats, dataset_meta=dataset_meta
         )
         return made
-    overrides = {"device_processor": {"device": config.device}}
+    loaded: dict[str, Any] = {"pretrained_path": origin[0], "pretrained_revision": origin[1]}
+    before = {"device_processor": {"device": config.device}}
+    made = make_pre_post_processors(actor, **loaded, preprocessor_overrides=before)
+    if dataset_stats is None or _has_statistics(made[0], actor):
+        return made
+    logger.info("q_chunking: %s has no statistics of these features; they are the dataset's", origin[0])
+    require_statistics(actor, dataset_stats)
+    inputs, outputs = actor.input_features or {}, actor.output_features or {}
+    rules = {"norm_map": actor.normalization_mapping, "stats": dataset_stats}
     made = make_pre_post_processors(
         actor,
-        pretrained_path=origin[0],
-        pretrained_revision=origin[1],
-        preprocessor_overrides=overrides,
+        **loaded,
+        preprocessor_overrides=before
+        | {"normalizer_processor": {"features": {**inputs, **outputs}, **rules}},
+        postprocessor_overrides={"unnormalizer_processor": {"features": outputs, **rules}},
     )
     return made
+
+
+def _has_statistics(preprocessor: Any, actor: PreTrainedConfig) -> bool:
+    """Whether it normalises the vectors of the actor, by numbers of their widths."""
+    steps = [step for step in preprocessor.steps if isinstance(step, NormalizerProcessorStep)]
+    stats: dict[str, Any] = (steps[0].stats or {}) if steps else {}
+    features = {**(actor.input_features or {}), **(actor.output_features or {})}
+    vectors = {name: feature for name, feature in features.items() if len(feature.shape) == 1}
+    if unusable_statistics(vectors, actor.normalization_mapping, stats, finite=False):
+        return False
+    return all(
+        tuple(torch.as_tensor(value).shape) == tuple(feature.shape)
+        for name, feature in vectors.items()
+        for key, value in stats.get(name, {}).items()
+        if key != "count"
+    )
 
 
 class Borrowed:
@@ -149,7 +226,8 @@ class Borrowed:
             )
         made = chunks[:, : self.horizon].flatten(1).view(-1, count, self.horizon * chunks.shape[2])
         if count > 1 and not self._differ:
-            if bool((made == made[:, :1]).all()):
+            # Asked so that tensors without values (`lerobot-ext memory`), which answer yes, do differ.
+            if not bool((made != made[:, :1]).any()):
                 raise ValueError(
                     f"the actor {self.config.type!r} plans the same chunk again and again, and there is "
                     "nothing to choose from; use a policy that samples (diffusion, or a flow)."
@@ -272,7 +350,7 @@ def _adapt(actor: PreTrainedPolicy, rank: int) -> None:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ImportError(
-            '`actor_lora_rank` needs PEFT: pip install "lerobot[peft]", or set it to 0.'
+            '`actor_lora_rank` needs PEFT: pip install "lerobot_policy_q_chunking[lora]", or set it to 0.'
         ) from error
     actor.requires_grad_(False)
     whole = targets.pop("modules_to_save", None) or []

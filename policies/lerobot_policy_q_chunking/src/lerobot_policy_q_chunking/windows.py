@@ -69,5 +69,10 @@ class Windows:
             if name == ACTION:
                 cut[key] = value if done == list(range(value.shape[1])) else value[:, done]
             elif name.startswith(OBS_PREFIX) and f"{name}{_PAD}" in batch:
-                cut[key] = value[:, seen] if keep_time else value[:, seen[0]]
+                if keep_time:
+                    cut[key] = value[:, seen]
+                elif key == name:
+                    cut[key] = value[:, seen[0]]
+                else:
+                    del cut[key]  # LeRobot marks no padding where a policy has no axis of time
         return cut
