@@ -49,7 +49,7 @@ class _Answers(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         answer = _ANSWERS.get(func)
-        return answer(*args) if answer is not None else func(*args, **(kwargs or {}))
+        return (answer or func)(*args, **(kwargs or {}))
 
 
 def _copy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -66,7 +66,30 @@ def _copy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
     return made
 
 
+def _full(size: Any, value: Any, **named: Any) -> Tensor:
+    """`torch.full`, which asks a tensor that it is to fill with for its value: a diffusion step's number."""
+    return torch.full(size, 1 if isinstance(value, Tensor) else value, **named)
+
+
+def _nonzero(tensor: Tensor, *, as_tuple: bool = False) -> Any:
+    """`(steps == step).nonzero(as_tuple=True)`, by which a scheduler looks a step up: it is the second one.
+
+    Raises:
+        DynamicOutputShapeException: Of another form, that may find any number of places.
+    """
+    return ([1],) if as_tuple and tensor.ndim == 1 else torch.nonzero(tensor)
+
+
+def _getitem(tensor: Tensor, place: Any) -> Any:
+    """A tensor's row at a place that a tensor says: any is as large."""
+    says = isinstance(place, Tensor) and place.ndim == 0 and not place.dtype.is_floating_point
+    return tensor[0 if says and place.dtype is not torch.bool else place]
+
+
 _ANSWERS: dict[Any, Callable[..., Any]] = {
+    Tensor.__getitem__: _getitem,
+    Tensor.nonzero: _nonzero,
+    torch.full: _full,
     Tensor.item: lambda tensor: 1.0 if tensor.dtype.is_floating_point else 1,
     Tensor.tolist: lambda tensor: np.ones(tuple(tensor.shape)).tolist(),
     Tensor.numpy: lambda tensor, **_: np.ones(tuple(tensor.shape)),

@@ -129,9 +129,9 @@ def open_subject(words: Sequence[str], robot: Robot) -> Subject:
             _make_features(config, robot)
         folders = (tempfile.TemporaryDirectory(ignore_cleanup_errors=True),)
         meta = _made_up(config, Path(folders[0].name))
-    for name in ("pretrained_backbone_weights",):
-        if getattr(config, name, None) is not None:
-            setattr(config, name, None)  # would be downloaded; random ones are as large
+    for one in (config, getattr(config, "actor", None)):  # a policy may have another one as its actor
+        if one is not None and getattr(one, "pretrained_backbone_weights", None) is not None:
+            one.pretrained_backbone_weights = None  # would be downloaded; random ones are as large
     try:
         with _quiet():
             config.validate_features()
