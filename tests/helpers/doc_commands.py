@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final, get_type_hints
+from unittest import mock
 
 from doc_blocks import ROOT, commands_of, without_prefixes
 
@@ -208,7 +209,8 @@ def _options(program: str, words: tuple[str, ...]) -> dict[str, argparse.Action]
     from lerobot.configs.parser import SuppressingArgumentParser, _register_scoped_actions
 
     parser = SuppressingArgumentParser(add_help=False)
-    _register_scoped_actions(DataclassWrapper(_config_class(program)), parser, list(words))
+    with mock.patch.object(sys, "argv", [program, *words]):  # options of an actor are those that it names
+        _register_scoped_actions(DataclassWrapper(_config_class(program)), parser, list(words))
     return dict(parser._option_string_actions)
 
 
@@ -286,7 +288,8 @@ def _check_lerobots(program: str, words: list[str]) -> None:
         cls = _config_class(program)
         fields = cls.__get_path_fields__() if hasattr(cls, "__get_path_fields__") else []
         try:
-            draccus.parse(cls, args=lerobots.filter_path_args(fields, whole))
+            with mock.patch.object(sys, "argv", [program, *whole]):
+                draccus.parse(cls, args=lerobots.filter_path_args(fields, whole))
         except (SystemExit, Exception) as error:
             raise RejectedError(f"{program}: {error}") from error
 
