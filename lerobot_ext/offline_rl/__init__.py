@@ -18,6 +18,7 @@ and builds on these modules; nothing here knows which policy. Importing the pack
 - `routing`: several losses on one optimizer: the exact policy gradient through a critic that learns nothing
   from it, and parameter groups that are clipped one by one (`GroupedAdamWConfig`).
 - `targets`: target networks that follow slowly, buffers included.
+- `shards`: both where FSDP has cut the weights up.
 - `randomness`: the noise of a training step, equal after a resume.
 - `configuration`: what the configurations of such policies inherit: rules and refusals, no fields.
 - `policy`: what the policies inherit: whose rewards and ends their batches have.
