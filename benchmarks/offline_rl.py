@@ -28,6 +28,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from hierarchical_parts.side_by_side import side_by_side
 from rl_parts import blocks, cells, pictures, running, stages, tables
 from rl_parts.cells import Conditions
 from rl_parts.methods import METHODS, OF_LAPO
@@ -85,7 +86,7 @@ def measure(args: argparse.Namespace) -> tuple[Conditions, list[str]]:
             for seed in range(args.seeds)
             for method in args.methods
         ]
-        return conditions, running.side_by_side(work, args.jobs, commands)
+        return conditions, side_by_side(work, args.jobs, commands)
 
 
 def command(conditions: Conditions, shown: list[dict[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from hierarchical_parts.side_by_side import side_by_side
 from rl_parts import blocks, online_cells, pictures, running, stages, tables
 from rl_parts.methods import METHODS, learns_values
 from rl_parts.online_cells import Conditions
@@ -93,7 +94,7 @@ def measure(args: argparse.Namespace) -> list[str]:
             for method in args.methods
             for task in args.tasks
         ]
-        return running.side_by_side(work, args.jobs, commands)
+        return side_by_side(work, args.jobs, commands)
 
 
 def comparable(made: list[Conditions], out: Path) -> Conditions:

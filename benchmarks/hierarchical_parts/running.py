@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any
 
 from hierarchical_parts import cells, data
-from hierarchical_parts.commands import CommandError, Commands
+from hierarchical_parts.commands import Commands
 from hierarchical_parts.settings import Settings
+from hierarchical_parts.side_by_side import side_by_side
 from hierarchical_parts.store import Store
 
 _START_S = 15.0
@@ -72,7 +73,6 @@ def run(settings: Settings, store: Store, jobs: int) -> list[str]:
     pieces, _ = remaining(settings, store, every, Pace())
     if not pieces:
         return []
-    failures: list[str] = []
     with progress() as bar:
         line = bar.add_task("", total=pieces)
 
@@ -88,20 +88,7 @@ def run(settings: Settings, store: Store, jobs: int) -> list[str]:
                 cells.evaluate(what, settings, store, commands, training)
             say()
 
-        with ThreadPoolExecutor(jobs) as executor:
-            futures = [executor.submit(work, cell) for cell in every]
-            try:
-                for future in as_completed(futures):
-                    error = future.exception()
-                    if isinstance(error, CommandError):
-                        failures.append(str(error))
-                    elif error is not None:
-                        raise error
-            except BaseException:
-                executor.shutdown(wait=False, cancel_futures=True)
-                commands.stop()
-                raise
-    return failures
+        return side_by_side([partial(work, cell) for cell in every], jobs, commands)
 
 
 def _ago(seconds: float) -> str:
