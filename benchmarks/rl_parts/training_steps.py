@@ -50,6 +50,8 @@ def batch(made: Any, size: int) -> dict[str, Any]:
     padded[ends, chunk // 2 :] = True
     found["action"] = torch.rand(size, chunk, JOINTS, generator=generator) * 2 - 1
     found["action_is_pad"] = padded
+    found["index"] = torch.arange(size)
+    found["episode_index"] = torch.arange(size) // 10
     if config.reward_delta_indices is not None:
         found["next.reward"] = torch.rand(size, chunk, generator=generator)
     return found

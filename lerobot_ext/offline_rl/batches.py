@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from .bounds import ValueBounds, bounds_of_rewards, value_bounds
 from .chunks import ChunkTargets, chunk_targets, valid_steps
-from .labels import REWARD_SOURCES, TERMINAL_MODES, Episodes, batch_rewards, best_episodes
+from .labels import (
+    REWARD_SOURCES,
+    TERMINAL_MODES,
+    Episodes,
+    batch_rewards,
+    best_episodes,
+    returns_of_frames,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +90,7 @@ class ChunkLabels(nn.Module):
     ) -> None:
         super().__init__()
         self.rules = rules
-        self._said_no_ends = False
+        self._said_no_ends = self._said_no_returns = False
         self.register_buffer("low", torch.tensor(-torch.inf))
         self.register_buffer("high", torch.tensor(torch.inf))
         self.set_dataset(episodes, statistics)
@@ -168,6 +175,29 @@ class ChunkLabels(nn.Module):
             keep_short=self.rules.keep_short,
         )
 
+    def earned(self, batch: dict[str, Any]) -> Tensor | None:
+        """(B,) discounted rewards of each episode from its frame on, in units of `scale`.
+
+        What would have followed an end that is not terminal counts with the smallest value. None where the
+        dataset's episodes, or the batch's `index`, are not known; the log says so once.
+        """
+        if self.episodes is None or "index" not in batch:
+            if not self._said_no_returns:
+                self._said_no_returns = True
+                logger.warning(
+                    "offline RL: the returns of the dataset's episodes could not be read; advantages rest on "
+                    "the critics' targets alone, as with --policy.return_share=0."
+                )
+            return None
+        if "earned" not in self._tables:
+            low = float(self.low) if bool(self.low.isfinite()) else 0.0
+            rules = self.rules
+            found = returns_of_frames(
+                self.episodes, rules.reward_source, rules.terminal_mode, rules.discount, low
+            )
+            self._tables["earned"] = torch.from_numpy(found)
+        return self._looked_up("earned", batch["index"].flatten()) / self.scale
+
     def best(self, batch: dict[str, Any], share: float) -> Tensor:
         """(B,) bool: the samples of the episodes with the largest returns.
 
@@ -190,10 +220,13 @@ class ChunkLabels(nn.Module):
 
     def _of_episodes(self, name: str, batch: dict[str, Any]) -> Tensor | None:
         """(B,) what a table says of each sample's episode; None without that table."""
-        table = self._tables.get(name)
-        if table is None or "episode_index" not in batch:
+        if name not in self._tables or "episode_index" not in batch:
             return None
-        numbers = batch["episode_index"].flatten()
+        return self._looked_up(name, batch["episode_index"].flatten())
+
+    def _looked_up(self, name: str, numbers: Tensor) -> Tensor:
+        """Rows (B,) of a table, which moves to where it is asked from."""
+        table = self._tables[name]
         if table.device != numbers.device:
             table = self._tables[name] = table.to(numbers.device)
         return table[numbers]

@@ -21,6 +21,8 @@ from lerobot.utils.constants import DONE, REWARD, TRUNCATED
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .bounds import returns_to_go
+
 SUCCESS: Final = "next.success"
 TERMINAL_MODES: Final = ("auto", "success", "done_flag", "episode_end", "never")
 REWARD_SOURCES: Final = (REWARD, "sparse_success", "step_cost")
@@ -274,3 +276,25 @@ def best_episodes(episodes: Episodes, source: str, share: float) -> NDArray[np.b
     chosen = np.zeros(len(episodes), bool)
     chosen[order[: max(1, round(share * len(present)))]] = True
     return chosen
+
+
+def returns_of_frames(
+    episodes: Episodes, source: str, terminal_mode: str, discount: float, low: float
+) -> NDArray[np.float64]:
+    """Discounted return from each frame to the end of its episode; row `i` is the frame of `index` i.
+
+    Args:
+        episodes (`Episodes`): All of the dataset.
+        source (`str`): See `REWARD_SOURCES`.
+        terminal_mode (`str`): See `Episodes.terminal`.
+        discount (`float`): Of one frame.
+        low (`float`): Value of what follows an end that is not terminal: the smallest that there is.
+    """
+    found = np.zeros(int(episodes.end.max(initial=0)))
+    terminal = episodes.terminal(terminal_mode)
+    for number, rewards in enumerate(episodes.rewards_by(source)):
+        left = np.arange(len(rewards), 0, -1)
+        after = 0.0 if terminal[number] else low
+        place = slice(episodes.start[number], episodes.end[number])
+        found[place] = returns_to_go(rewards, discount) + discount**left * after
+    return found

@@ -70,7 +70,8 @@ def expectile_loss(difference: Tensor, expectile: float) -> Tensor:
     Returns:
         `Tensor`: Of the same shape.
     """
-    weight = torch.where(difference > 0, expectile, 1.0 - expectile).to(difference.dtype)
+    # Not by `where` of two Python numbers, which is single precision whatever the difference is.
+    weight = (1.0 - expectile) + (difference > 0).to(difference.dtype) * (2.0 * expectile - 1.0)
     return weight * difference.square()
 
 

@@ -48,7 +48,8 @@ def case_configs() -> dict[str, Any]:
             transformer_heads=2,
             **usual,
         ),
-        "diffusion": over(diffusion(), **usual),
+        # Weighted, each process would draw its own samples: diffusion has no losses by sample.
+        "diffusion": over(diffusion(), weighted_cloning=False, **usual),
     }
 
 
@@ -126,6 +127,8 @@ def fresh(config: Any) -> tuple[Any, Any]:
     from q_chunking_over import build
 
     policy = build(config).train()
+    if policy._borrowed is not None:
+        policy._borrowed.differ = True  # is asked once a run, whose draws one micro-batch of two would have
     groups = policy.get_optim_params()
     for group in groups:
         group |= {"lr": RATE, "eps": EPSILON}

@@ -59,7 +59,7 @@ def frames_of(batch, wanted, loaded, actions, done):
 
 @kinds
 def test_the_actor_gets_what_it_would_have_got_alone_and_learns_by_its_own_loss(kind, monkeypatch):
-    config = over(ACTORS[kind]())
+    config = over(ACTORS[kind](), weighted_cloning=False)
     policy = build(config).train()
     raw = raw_batch(config)
     before, _ = make_pre_post_processors(config, dataset_stats=stats_of(config))
@@ -256,7 +256,7 @@ def test_a_checkpoint_of_another_type_or_of_other_features_is_refused(checkpoint
 
 
 def test_an_actor_that_plans_the_same_chunk_again_is_refused():
-    config = over(ACTORS["act_plus"](head="l1"))
+    config = over(ACTORS["act_plus"](head="l1"), extraction="best_of_n")
     with pytest.raises(ValueError, match="plans the same chunk again and again"):
         build(config).train().forward(training_batch(config))
 

@@ -15,6 +15,8 @@ from lerobot_ext.offline_rl.toy import MOVES, Corridor, CorridorLogs
 
 CORRIDOR = Corridor(cells=5, max_steps=12, discount=0.9)
 HORIZON = 2
+PUBLISHED = {"value_target": "actor", "weighted_cloning": False, "inverse_temperature": 10.0, "flow_steps": 5}
+"""Values of what the actor would do, and a flow of all logs alike."""
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_the_one_step_actor_teaches_neither_critics_nor_flow(logs):
 
 @pytest.fixture(scope="module")
 def distilled(logs):
-    return train(logs, alpha=0.3)
+    return train(logs, alpha=0.3, **PUBLISHED)
 
 
 def test_the_critic_agrees_with_value_iteration(distilled):

@@ -91,7 +91,7 @@ def test_it_learns_from_a_task_in_words_and_acts(actor, extraction):
 
 
 def test_the_actors_loss_is_the_one_it_has_by_itself(actor, monkeypatch):
-    config = over(actor())
+    config = over(actor(), weighted_cloning=False)
     policy = build(config).train()
     before, _ = pipelines(config)
     batch = before(raw_batch(config))

@@ -199,7 +199,7 @@ class Borrowed:
         self.seen: list[int] | None = None if seen is None else list(seen)
         self.acting: list[int] | None = None if seen is None else [frame for frame in seen if frame <= 0]
         self.actions = list(config.action_delta_indices or range(horizon))
-        self._differ = False
+        self.differ = False
 
     def sample(self, actor: PreTrainedPolicy, batch: Mapping[str, Any], count: int) -> Tensor:
         """`count` chunks for each observation.
@@ -225,14 +225,14 @@ class Borrowed:
                 f"read `chunk_size` ({self.horizon}); lower it, or raise `--policy.actor.n_action_steps`."
             )
         made = chunks[:, : self.horizon].flatten(1).view(-1, count, self.horizon * chunks.shape[2])
-        if count > 1 and not self._differ:
+        if count > 1 and not self.differ:
             # Asked so that tensors without values (`lerobot-ext memory`), which answer yes, do differ.
             if not bool((made != made[:, :1]).any()):
                 raise ValueError(
                     f"the actor {self.config.type!r} plans the same chunk again and again, and there is "
                     "nothing to choose from; use a policy that samples (diffusion, or a flow)."
                 )
-            self._differ = True
+            self.differ = True
         samples: Tensor = made.float()
         return samples
 

@@ -22,6 +22,9 @@ EXTRACTIONS = ("distill", "best_of_n", "awr", "bc", "filtered_bc")
 AGGREGATIONS = {"mean": "mean", "min": "min", "mean_minus_std": "mean_std"}
 """How the critics are read together, and what `lerobot_ext.offline_rl.critics.aggregate` calls it."""
 
+VALUE_TARGETS = ("actor", "data")
+"""Whose chunk follows in the critics' targets."""
+
 BACKBONES = ("small", "resnet18")
 
 
@@ -74,7 +77,8 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         transformer_heads (`int`, *optional*, defaults to `4`): Their attention heads.
         hidden_dim (`int`, *optional*, defaults to `256`): Width of the critics.
         hidden_layers (`int`, *optional*, defaults to `2`): Their hidden layers.
-        discount (`float`, *optional*, defaults to `0.99`): Discount of one frame, below 1.
+        discount (`float`, *optional*, defaults to `0.97`): Discount of one frame, below 1. For good episodes
+            of T frames about 1 - 1.5 / T: nearer to 1 good and bad chunks differ too little.
         reward_source (`str`, *optional*, defaults to `"next.reward"`): `"next.reward"` (the column),
             `"sparse_success"` (1 at the last frame of an episode with `next.success`) or `"step_cost"` (-1 at
             every frame but that one).
@@ -86,22 +90,34 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         aggregation (`str`, *optional*, defaults to `"mean"`): One value from the critics': `"mean"`, `"min"`,
             or `"mean_minus_std"`.
         kappa (`float`, *optional*, defaults to `1.0`): Standard deviations that `"mean_minus_std"` takes off.
+        value_target (`str`, *optional*, defaults to `"data"`): What follows a chunk in the critics' targets:
+            `"data"`, the value of the better logged chunks there (IQL's expectile; nothing is asked of the
+            critics that the logs do not hold), or `"actor"`, that of what the actor would do (as published;
+            it takes many more steps until values are true).
+        expectile (`float`, *optional*, defaults to `0.9`): With `value_target` `"data"`: how far towards the
+            best of the logged chunks, in [0.5, 1).
         bootstrap_probability (`float`, *optional*, defaults to `1.0`): Share of the frames that each critic
             learns from, chosen by a hash of the frame's number; below 1 the critics differ more.
-        alpha (`float`, *optional*, defaults to `1.0`): `"distill"`: weight of staying with the flow policy,
+        alpha (`float`, *optional*, defaults to `100.0`): `"distill"`: weight of staying with the flow policy,
             against the value.
         normalize_q (`bool`, *optional*, defaults to `True`): `"distill"`: divide the value by its mean
             magnitude in the batch, so that `alpha` does not depend on the scale of the rewards.
         bc_weight (`float`, *optional*, defaults to `1.0`): Weight of the flow policy's own loss.
-        num_samples (`int`, *optional*, defaults to `32`): `"best_of_n"`: chunks among which the critics
+        num_samples (`int`, *optional*, defaults to `4`): `"best_of_n"`: chunks among which the critics
             choose when acting.
-        num_target_samples (`int`, *optional*, defaults to `8`): Chunks of the next state in a value target,
-            for `"best_of_n"` and `"awr"`; and of the state in the advantage of `"awr"`.
-        inverse_temperature (`float`, *optional*, defaults to `10.0`): `"awr"`: weight of a chunk is the
-            exponential of this times its advantage, values being in units of the largest; at most 100.
+        num_target_samples (`int`, *optional*, defaults to `8`): With `value_target` `"actor"`: chunks of the
+            next state in a value target of `"best_of_n"` and `"awr"`; and of the state in an advantage.
+        weighted_cloning (`bool`, *optional*, defaults to `True`): `"distill"` and `"best_of_n"`: weight what
+            the flow, or `actor`, clones by its advantage, as `"awr"` always does; False clones all alike, as
+            published.
+        inverse_temperature (`float`, *optional*, defaults to `40.0`): Weight of a chunk is the exponential of
+            this times its advantage, values being in units of the largest; at most 100.
+        return_share (`float`, *optional*, defaults to `1.0`): In an advantage, what a logged chunk came to
+            is, to this share, what its episode earned from there on (AWR); the rest is the critics' target.
+            1 filters by whole episodes, 0 also joins good parts of different ones and needs truer values.
         filter_share (`float`, *optional*, defaults to `0.3`): `"filtered_bc"`: share of the episodes, those
             with the largest returns, that are imitated.
-        tau (`float`, *optional*, defaults to `0.005`): How far the target critics move at each step.
+        tau (`float`, *optional*, defaults to `0.02`): How far the target critics move at each step.
         actor_ema (`float`, *optional*, defaults to `0.995`): Share of the actor's average that stays at each
             step; the average is what acts. 0 keeps no average, which saves memory with a large `actor`.
         optimizer_lr (`float`, *optional*, defaults to `3e-4`): Learning rate of the flow policy.
@@ -141,26 +157,30 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     hidden_layers: int = 2
 
     # Values.
-    discount: float = 0.99
+    discount: float = 0.97
     reward_source: str = "next.reward"
     terminal_mode: str = "auto"
     n_critics: int = 2
     critic_layer_norm: bool = True
     aggregation: str = "mean"
     kappa: float = 1.0
+    value_target: str = "data"
+    expectile: float = 0.9
     bootstrap_probability: float = 1.0
 
     # Extraction.
-    alpha: float = 1.0
+    alpha: float = 100.0
     normalize_q: bool = True
     bc_weight: float = 1.0
-    num_samples: int = 32
+    num_samples: int = 4
     num_target_samples: int = 8
-    inverse_temperature: float = 10.0
+    weighted_cloning: bool = True
+    inverse_temperature: float = 40.0
+    return_share: float = 1.0
     filter_share: float = 0.3
 
     # Optimisation.
-    tau: float = 0.005
+    tau: float = 0.02
     actor_ema: float = 0.995
     optimizer_lr: float = 3e-4
     optimizer_critic_lr: float = 3e-4
@@ -181,6 +201,8 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         self._require("transformer_dim", self.transformer_dim >= 16, "must be at least 16")
         self._require("filter_share", 0.0 < self.filter_share <= 1.0, "must lie in (0, 1]; it is a share")
         self._require("bootstrap_probability", 0.0 < self.bootstrap_probability <= 1.0, "must lie in (0, 1]")
+        self._require("expectile", 0.5 <= self.expectile < 1.0, "must lie in [0.5, 1)")
+        self._require("return_share", 0.0 <= self.return_share <= 1.0, "must lie in [0, 1]; it is a share")
         self._require("tau", 0.0 < self.tau <= 1.0, "must lie in (0, 1]; 1 has no target networks")
         self._require("actor_ema", 0.0 <= self.actor_ema < 1.0, "must lie in [0, 1); 0 keeps no average")
         for name in (
@@ -189,7 +211,12 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         ):  # fmt: skip
             self._require(name, getattr(self, name) >= 0, "must not be negative")
         self._require_choices(
-            {"extraction": EXTRACTIONS, "aggregation": AGGREGATIONS, "vision_backbone": BACKBONES}
+            {
+                "extraction": EXTRACTIONS,
+                "aggregation": AGGREGATIONS,
+                "value_target": VALUE_TARGETS,
+                "vision_backbone": BACKBONES,
+            }
         )
         self._require_sizes()
         self._check_sizes()
@@ -199,6 +226,11 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     def learns_values(self) -> bool:
         """Whether critics are learned, so that rewards and the next observation are needed."""
         return self.extraction in ("distill", "best_of_n", "awr")
+
+    @property
+    def weighs(self) -> bool:
+        """Whether what is cloned is weighted by advantage."""
+        return self.extraction == "awr" or (self.learns_values and self.weighted_cloning)
 
     @property
     def other_actor(self) -> PreTrainedConfig | None:

@@ -12,10 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from lerobot_ext.nn.pooled_cameras import PooledCameras
-from lerobot_ext.offline_rl.critics import EnsembleMLP, aggregate
+from lerobot_ext.offline_rl.critics import EnsembleMLP, aggregate, bootstrap_masks
 from lerobot_ext.offline_rl.observations import PooledObservations, vector_widths
 
 from .configuration_q_chunking import AGGREGATIONS, QChunkingConfig
+
+FOLDS = 2
+"""Value networks of states; each learns from its half of the episodes."""
+
+
+def folds(episodes: Tensor) -> Tensor:
+    """(FOLDS, B) bool: the value network that learns from each of `episodes` (B,), alike in every process."""
+    first = bootstrap_masks(episodes, 1, 1 / FOLDS)[0]
+    return torch.stack([first, ~first])
 
 
 class ChunkCritic(nn.Module):
@@ -48,6 +57,10 @@ class ChunkCritic(nn.Module):
             [config.hidden_dim] * config.hidden_layers,
             layer_norm=config.critic_layer_norm,
         )
+        self.of_state: EnsembleMLP | None = None
+        if config.value_target == "data":
+            widths = [config.hidden_dim] * config.hidden_layers
+            self.of_state = EnsembleMLP(FOLDS, dim, widths, layer_norm=config.critic_layer_norm)
         self.how, self.kappa = AGGREGATIONS[config.aggregation], config.kappa
 
     def observe(self, batch: dict[str, Any], time: int = 0, *, augment: bool = False) -> Tensor:
@@ -59,6 +72,26 @@ class ChunkCritic(nn.Module):
         """Values (E, B) of `chunk` (B, K) at `features` (B, D)."""
         values: Tensor = self.ensemble(features, chunk)
         return values
+
+    def state_values(self, features: Tensor) -> Tensor:
+        """Values (F, B) of states by the better of the logged chunks there; with `value_target` `"data"`."""
+        assert self.of_state is not None
+        values: Tensor = self.of_state(features)
+        return values
+
+    def state_value(self, features: Tensor, seen: Tensor) -> Tensor:
+        """Values (B,) of states by the networks that have not learned from their episodes.
+
+        A network knows the returns of the episodes that it has learned from, state by state: by itself no
+        episode would be better or worse than usual.
+
+        Args:
+            features (`Tensor`): (B, D).
+            seen (`Tensor`): (F, B) bool, the episodes that each network learns from.
+        """
+        values = self.state_values(features)
+        other = (~seen).to(values.dtype)
+        return (values * other).sum(0) / other.sum(0)
 
     def value(self, features: Tensor, chunk: Tensor) -> Tensor:
         """One value (B,) of the ensemble's."""

@@ -15,7 +15,11 @@ Differences from the reference:
 - one encoder for flow and one-step actor, another for the critics; smaller networks;
 - the flow's network sees the chunk behind the noise, and its velocity points there, instead of being the
   network's output, which learns precise chunks in fewer steps;
-- the value is normalised by default, with `alpha` 1 instead of 100 on the plain value;
+- the value is normalised by default, so that `alpha` 100 does not depend on the scale of the rewards;
+- by default values come from the logs alone (IQL; Kostrikov et al., 2021, https://arxiv.org/abs/2110.06169)
+  and the flow is weighted by advantage (AWR; Peng et al., 2019, https://arxiv.org/abs/1910.00177), each
+  episode judged by a value network that has not learned from it, because
+  values of what the actor would do are true only after many more steps than a CPU makes;
 - the critics may learn from different frames each (bootstrap masks), and be read pessimistically;
 - a slow average of the actor acts; any LeRobot policy that samples chunks can be the actor.
 """

@@ -16,11 +16,11 @@ from torch import Tensor
 from lerobot_ext.offline_rl.batches import ChunkLabels
 from lerobot_ext.offline_rl.chunks import hold_last
 from lerobot_ext.offline_rl.critics import bootstrap_masks
-from lerobot_ext.offline_rl.losses import Losses, masked_mean
+from lerobot_ext.offline_rl.losses import Losses, expectile_loss, masked_mean
 
 from .borrowed import Borrowed
 from .configuration_q_chunking import QChunkingConfig
-from .critic import ChunkCritic
+from .critic import ChunkCritic, folds
 from .flow import Condition, FlowActor
 from .losses import advantage_weights, critic_loss, distill_loss, flow_loss
 from .windows import Windows
@@ -102,18 +102,17 @@ class Objective:
         condition = self._own.observe(batch.view, 0, augment=augment)
         with torch.no_grad():
             following = self._value_after(batch, augment)
-        error, q = self._fit(batch, features, following)
+        known = self._known(batch)
+        error, reached = self._fit(batch, features, following, known)
         total, parts, values = error.total, dict(error.parts), dict(error.values)
         cloned = self._flow_error(condition, batch)
         parts["bc_loss"] = _mean(cloned, counted)
         weights = torch.ones_like(cloned)
-        if cfg.extraction == "awr":
-            with torch.no_grad():
-                chunks = self._own.sample(condition.detached(), cfg.num_target_samples)
-                weights = self._advantages(features.detach(), q.detach(), chunks, parts, values, counted)
+        if cfg.weighs:
+            weights = self._advantages(batch, known, reached, parts, values)
         total = total + cfg.bc_weight * masked_mean(weights * cloned, counted, "none")
         if cfg.extraction == "distill":
-            distance, rising, reached = distill_loss(
+            distance, rising, raised = distill_loss(
                 self._own,
                 self._critic,
                 condition,
@@ -123,7 +122,7 @@ class Objective:
             )
             total = total + masked_mean(cfg.alpha * distance + rising, counted, "none")
             parts["distill_loss"] = _mean(distance, counted)
-            values["q_of_actor"] = _mean(reached, counted)
+            values["q_of_actor"] = _mean(raised, counted)
         return Losses(total, parts, values)
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
@@ -138,27 +137,47 @@ class Objective:
         cfg, counted = self.config, batch.counted
         assert self.borrowed is not None
         assert isinstance(self.actor, PreTrainedPolicy)
+        if cfg.extraction == "best_of_n" and not self.borrowed.differ:
+            self._refuse_without_choice(batch)
         with torch.no_grad():
             following = self._value_after(batch, augment)
-        error, q = self._fit(batch, features, following)
+        known = self._known(batch)
+        error, reached = self._fit(batch, features, following, known)
         parts, values = dict(error.parts), dict(error.values)
-        weights = None
-        if cfg.extraction == "awr":
-            with torch.no_grad():
-                chunks = self._candidates(batch, later=False)
-                weights = self._advantages(features.detach(), q.detach(), chunks, parts, values, counted)
-                weights = torch.where(counted, weights, 0.0)
         if cfg.freeze_actor:
             return Losses(error.total, parts, values), {}
+        weights = None
+        if cfg.weighs:
+            weights = torch.where(counted, self._advantages(batch, known, reached, parts, values), 0.0)
         view = self.windows.of_actor(batch.whole, self.borrowed.seen, self.borrowed.actions)
         own, log = self.borrowed.losses(self.actor, view, weights)
         parts["actor_loss"] = own.detach().mean()
         return Losses(error.total + cfg.bc_weight * own, parts, values), log
 
+    @torch.no_grad()
+    def _refuse_without_choice(self, batch: Batch) -> None:
+        """Ask once for several chunks, which an actor that always plans the same one refuses.
+
+        Its draws are its own, so that a resumed run, which asks again, goes on as the unbroken one.
+        """
+        device = batch.chunk.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self._candidates(batch, later=False)
+
     # ---- values --------------------------------------------------------------------------------------------
 
-    def _fit(self, batch: Batch, features: Tensor, following: Tensor) -> tuple[Losses, Tensor]:
-        """The critics' loss against returns and the value that follows, and their values (E, B)."""
+    @torch.no_grad()
+    def _known(self, batch: Batch) -> Tensor | None:
+        """(B, D) of the observations now, from the slow critics; None where nothing asks for it."""
+        if self.config.value_target != "data" and not self.config.weighs:
+            return None
+        assert self.critic_target is not None
+        return self.critic_target.observe(batch.view, 0)
+
+    def _fit(
+        self, batch: Batch, features: Tensor, following: Tensor, known: Tensor | None
+    ) -> tuple[Losses, Tensor]:
+        """The critics' loss against returns and what follows; what the logged chunks came to (B,)."""
         targets = self.labels.targets(batch.view)
         wanted = self.labels.clamp(targets.returns + targets.bootstrap * following)
         q = self._critic(features, batch.chunk)
@@ -166,7 +185,38 @@ class Objective:
         parts = {"critic_loss": loss.detach().mean(), "q_spread": q.detach().std(0, correction=0).mean()}
         values = {"q": _mean(q.detach().mean(0), batch.counted)}
         parts["usable"] = targets.usable.float().mean()
-        return Losses(loss, parts, values), q
+        if self.config.value_target == "data":
+            assert known is not None
+            fitted = self._fit_state_value(batch, features, known)
+            loss = loss + fitted
+            parts["value_loss"] = fitted.detach().mean()
+        return Losses(loss, parts, values), self._reached(batch, targets.usable, wanted, q.detach())
+
+    def _reached(self, batch: Batch, usable: Tensor, wanted: Tensor, q: Tensor) -> Tensor:
+        """(B,) what each logged chunk came to: less noisy, for an advantage, than what critics say of it."""
+        following = torch.where(usable, wanted, self._critic.joined(q))
+        share = self.config.return_share
+        earned = self.labels.earned(batch.whole) if share else None
+        return following if earned is None else torch.lerp(following, earned.to(following.dtype), share)
+
+    def _fit_state_value(self, batch: Batch, features: Tensor, known: Tensor) -> Tensor:
+        """The loss (B,) that draws the values of states to those of the better logged chunks (IQL)."""
+        slow = self.critic_target
+        assert slow is not None
+        with torch.no_grad():
+            reached = slow.value(known, batch.chunk)
+        wrong = expectile_loss(reached - self._critic.state_values(features), self.config.expectile)
+        learned = self._folds(batch)
+        return masked_mean(torch.where(learned, wrong, 0.0).sum(0), batch.counted, "none")
+
+    def _folds(self, batch: Batch) -> Tensor:
+        """(F, B) bool: each episode teaches one of the value networks, and the others judge it."""
+        if "episode_index" not in batch.whole:
+            raise ValueError(
+                "`value_target` 'data' needs the frames' `episode_index`, which the batch lacks; set it to "
+                "actor."
+            )
+        return folds(batch.whole["episode_index"].flatten())
 
     def _masks(self, batch: Batch) -> Tensor | None:
         cfg = self.config
@@ -183,6 +233,8 @@ class Objective:
         """(B,) value, by the slow critics, of what the actor does after the chunk."""
         slow = self.critic_target
         assert slow is not None
+        if self.config.value_target == "data":
+            return slow.state_value(slow.observe(batch.view, 1, augment=augment), self._folds(batch))
         features = slow.observe(batch.view, 1, augment=augment)
         if self.config.extraction == "distill":
             condition = self._own.observe(batch.view, 1, augment=augment)
@@ -204,20 +256,26 @@ class Objective:
         view = self.windows.of_actor(batch.whole, self.borrowed.acting, self.borrowed.actions, later=later)
         return self.borrowed.sample(self.actor, view, count)
 
+    @torch.no_grad()
     def _advantages(
         self,
-        features: Tensor,
-        q: Tensor,
-        chunks: Tensor,
+        batch: Batch,
+        known: Tensor | None,
+        reached: Tensor,
         parts: dict[str, Tensor],
         values: dict[str, Tensor],
-        counted: Tensor,
     ) -> Tensor:
-        """AWR's weights (B,); says what they are."""
-        usual = self._critic.values(features, chunks).mean(1)
-        weights = advantage_weights(self._critic.joined(q), usual, self.config.inverse_temperature)
-        parts["weight"] = _mean(weights, counted)
-        values["v"] = _mean(usual, counted)
+        """AWR's weights (B,) of the logged chunks; says what they are."""
+        slow = self.critic_target
+        assert slow is not None
+        assert known is not None
+        if self.config.value_target == "data":
+            usual = slow.state_value(known, self._folds(batch))
+        else:
+            usual = slow.values(known, self._candidates(batch, later=False)).mean(1)
+        weights = advantage_weights(reached, usual, self.config.inverse_temperature)
+        parts["weight"] = _mean(weights, batch.counted)
+        values["v"] = _mean(usual, batch.counted)
         return weights
 
     @property

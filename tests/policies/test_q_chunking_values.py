@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values from the logs alone, and what is cloned by how well it went: as slow loops have them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lerobot_policy_q_chunking.critic import folds
+
+from tests.policies.test_q_chunking_losses import CORRIDOR, HORIZON, build, logs, train, walked
+
+__all__ = ["logs"]  # a fixture
+
+
+@pytest.fixture
+def batch(logs):
+    """Last frames of episodes, frames before them, and whole chunks."""
+    ends = np.cumsum(logs.lengths)
+    made = logs.batch(np.concatenate([ends[:20] - 1, ends[:20] - 2, np.arange(20)]), HORIZON)
+    return {key: value.double() if value.is_floating_point() else value for key, value in made.items()}
+
+
+def shaken(logs, **fields):
+    """A policy whose slow critics differ from the trained ones, in float64."""
+    policy = build(logs, actor_ema=0.0, **fields).double()
+    with torch.no_grad():
+        for weight in policy.critic_target.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+    return policy
+
+
+def seen(policy, batch):
+    view = policy._objective.windows.of_critics(batch)
+    valid = policy.labels.valid(view)
+    held = view["action"].flatten(1).clone()
+    held[~valid[:, 1], 1] = held[~valid[:, 1], 0]
+    return view, held
+
+
+def losses(policy, batch):
+    return policy._objective.losses(batch, augment=False)[0]
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.95])
+def test_the_values_loss_is_that_of_a_slow_loop(logs, batch, expectile):
+    policy = shaken(logs, extraction="best_of_n", expectile=expectile)
+    view, chunk = seen(policy, batch)
+    slow, critic = policy.critic_target, policy.critic
+    expected = []
+    for row in range(len(chunk)):
+        one = {key: value[row : row + 1] for key, value in view.items()}
+        reached = slow(slow.observe(one), chunk[row : row + 1]).mean()
+        learns = int(folds(batch["episode_index"][row : row + 1])[1, 0])
+        wrong = float((reached - critic.state_values(critic.observe(one))[learns, 0]).detach())
+        expected.append((expectile if wrong > 0 else 1 - expectile) * wrong**2)
+    assert float(losses(policy, batch).parts["value_loss"]) == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_the_critics_follow_what_the_slow_value_says(logs, batch):
+    policy = shaken(logs, extraction="best_of_n")
+    view, chunk = seen(policy, batch)
+    targets, slow = policy.labels.targets(view), policy.critic_target
+    after = slow.state_value(slow.observe(view, 1), folds(batch["episode_index"]))
+    wanted = policy.labels.clamp(targets.returns + targets.bootstrap * after)
+    errors = (policy.critic(policy.critic.observe(view), chunk) - wanted).square()[:, targets.usable]
+    whole = losses(policy, batch)
+    assert float(whole.parts["critic_loss"]) == pytest.approx(float(errors.detach().mean()), abs=1e-12)
+
+
+@pytest.mark.parametrize("extraction", ["best_of_n", "awr"])
+def test_values_of_the_logs_ask_nothing_of_the_actor(logs, batch, extraction, monkeypatch):
+    policy = shaken(logs, extraction=extraction)
+
+    def refuse(*_):
+        raise AssertionError("the actor was asked for chunks")
+
+    monkeypatch.setattr(policy.actor, "sample", refuse)
+    assert losses(policy, batch).total.isfinite().all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("value_target", ["data", "actor"])
+def test_the_weights_are_those_of_a_slow_loop(logs, batch, share, value_target, monkeypatch):
+    policy = shaken(
+        logs, extraction="awr", return_share=share, value_target=value_target, inverse_temperature=3.0
+    )
+    fixed = torch.rand(len(batch["index"]), 5, HORIZON, dtype=torch.float64)
+    monkeypatch.setattr(policy.actor, "sample", lambda condition, count: fixed)
+    view, chunk = seen(policy, batch)
+    slow, labels = policy.critic_target, policy.labels
+    features, targets = slow.observe(view), labels.targets(view)
+    if value_target == "data":
+        learned = folds(batch["episode_index"])
+        judged = [slow.state_values(seen)[(~learned).long().argmax(0), range(len(chunk))]
+                  for seen in (features, slow.observe(view, 1))]  # fmt: skip
+        usual, after = judged
+    else:
+        usual = torch.stack([slow(features, fixed[:, k]).mean(0) for k in range(5)]).mean(0)
+        late = slow.observe(view, 1)
+        after = torch.stack([slow(late, fixed[:, k]).mean(0) for k in range(5)]).mean(0)
+    q = policy.critic(policy.critic.observe(view), chunk).mean(0)
+    rewards = np.concatenate([walk["reward"] for walk in logs.walks])
+    ends = np.repeat(np.cumsum(logs.lengths), logs.lengths)
+    expected = []
+    for row, frame in enumerate(batch["index"].tolist()):
+        reached = float(q[row])
+        if targets.usable[row]:
+            reached = float(labels.clamp(targets.returns[row] + targets.bootstrap[row] * after[row]))
+        earned = sum(CORRIDOR.discount**k * r for k, r in enumerate(rewards[frame : ends[frame]]))
+        reached = (1 - share) * reached + share * earned / float(labels.scale)
+        expected.append(min(100.0, np.exp(3.0 * (reached - float(usual[row])))))
+    assert float(losses(policy, batch).parts["weight"]) == pytest.approx(np.mean(expected), rel=1e-9)
+
+
+def test_what_was_cut_off_counts_with_the_smallest_value(logs):
+    """With a cost of every step a walk that was cut off did not get away cheaply."""
+    policy = build(logs, reward_source="step_cost")
+    episode = next(n for n, walk in enumerate(logs.walks) if walk["truncated"][-1])
+    first = int(logs.lengths[:episode].sum())
+    batch = {"index": torch.tensor([first]), "episode_index": torch.tensor([episode])}
+    steps = int(logs.lengths[episode])
+    walked_on = -sum(CORRIDOR.discount**k for k in range(steps))
+    expected = walked_on + CORRIDOR.discount**steps * float(policy.labels.low)
+    assert float(policy.labels.earned(batch) * policy.labels.scale) == pytest.approx(expected)
+
+
+def test_without_the_datasets_episodes_the_log_says_what_is_missing(logs, caplog):
+    policy = build(logs, extraction="awr")
+    policy.set_episodes(None)
+    batch = logs.batch(np.arange(8), HORIZON)
+    for _ in range(2):
+        assert policy.forward(batch)[0].isfinite()
+    said = [record for record in caplog.records if "returns of the dataset's episodes" in record.message]
+    assert len(said) == 1
+
+
+def test_no_episode_is_judged_by_the_network_that_knows_it(logs, batch):
+    policy = shaken(logs, extraction="best_of_n")
+    learned = folds(batch["episode_index"])
+    assert (learned.sum(0) == 1).all()
+    assert learned.any(1).all()
+    values = torch.tensor([[1.0], [3.0]], dtype=torch.float64).expand(2, learned.shape[1])
+    policy.critic.of_state.forward = lambda features: values
+    judged = policy.critic.state_value(torch.zeros(learned.shape[1], 1), learned)
+    assert torch.equal(judged, torch.where(learned[0], 3.0, 1.0).double())
+
+
+@pytest.mark.parametrize("extraction", ["best_of_n", "awr", "distill"])
+def test_values_of_the_logs_lead_nearly_as_the_best_policy(logs, extraction):
+    policy = train(
+        logs, extraction=extraction, return_share=0.0, inverse_temperature=20.0, expectile=0.9, alpha=0.3
+    )
+    assert walked(policy) > 0.8 * CORRIDOR.returns(lambda cell: 1.0)
+
+
+@pytest.mark.parametrize(("field", "value"), [("expectile", 1.0), ("expectile", 0.4), ("return_share", 1.5)])
+def test_shares_that_mean_nothing_are_refused(logs, field, value):
+    with pytest.raises(ValueError, match=field):
+        build(logs, **{field: value})
