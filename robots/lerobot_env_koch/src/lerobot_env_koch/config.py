@@ -14,7 +14,7 @@ from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 from lerobot_env_koch.constants import CAMERAS, ENVIRONMENT_STATE_NAMES, FPS, JOINT_NAMES
 from lerobot_env_koch.gym_id import GYM_ID
 from lerobot_env_koch.rendering import check_renderer, resolve_renderer
-from lerobot_env_koch.tasks import Region, check_task
+from lerobot_env_koch.tasks import Region, check_belt, check_task
 
 OBSERVATIONS: Final = ("state", "pixels", "state_pixels")
 REWARDS: Final = ("sparse", "dense")
@@ -46,6 +46,8 @@ class KochEnvConfig(EnvConfig):
             pictures must be evaluated with the renderer its dataset was drawn with, so with cameras `auto` is
             replaced by what it means on this machine and saved that way.
         region (`Region`, *optional*): Where the cube starts.
+        belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top, a conveyor belt, to the
+            arm's right.
 
     Raises:
         DecodingError: If a field has no meaning; names the field, the value and the valid ones. (Draccus' own
@@ -67,6 +69,8 @@ class KochEnvConfig(EnvConfig):
     renderer: str = "auto"
     # Where the cube starts
     region: Region = field(default_factory=Region)
+    # A table whose top travels
+    belt_m_s: float = 0.0
 
     def __post_init__(self) -> None:
         try:
@@ -91,6 +95,7 @@ class KochEnvConfig(EnvConfig):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; give at least {least}.")
         self.region.check()
+        check_belt(self.belt_m_s)
 
     def _declare_features(self) -> None:
         joints = (len(JOINT_NAMES),)
@@ -156,4 +161,5 @@ class KochEnvConfig(EnvConfig):
             "render_size": (self.render_height, self.render_width),
             "renderer": self.renderer,
             "region": self.region,
+            "belt_m_s": self.belt_m_s,
         }

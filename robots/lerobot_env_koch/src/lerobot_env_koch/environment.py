@@ -54,6 +54,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         render_size (`tuple[int, int]`, *optional*, defaults to `(240, 320)`): Height and width of `render()`.
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`.
         region (`Region`, *optional*): Where the cube starts.
+        belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top to the arm's right.
         render_mode (`str`, *optional*, defaults to `"rgb_array"`): `rgb_array` only.
 
     Raises:
@@ -72,6 +73,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         render_size: tuple[int, int] = (240, 320),
         renderer: str = "auto",
         region: Region | None = None,
+        belt_m_s: float = 0.0,
         render_mode: str = "rgb_array",
     ) -> None:
         self.task = check_task(task)
@@ -90,7 +92,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         self._max_episode_steps = episode_length  # LeRobot asks for it by this name
         self._image_size = image_size
         self._render_size = render_size
-        self.world = KochWorld(region, renderer)
+        self.world = KochWorld(region, renderer, belt_m_s)
         self._steps = 0
         self.observation_space = self._make_observation_space()
         self.action_space = spaces.Box(UNIT_LOW.astype(np.float32), UNIT_HIGH.astype(np.float32))

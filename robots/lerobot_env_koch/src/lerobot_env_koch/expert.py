@@ -34,6 +34,8 @@ RELEASE_HEIGHT_M: Final = 0.045
 # The cube is taken this far off the middle, away from the fixed finger, so that the finger does not land on
 # it.
 SIDE_CLEARANCE_M: Final = 0.003
+BELT_LEAD_S: Final = 0.15
+"""How far ahead of a travelling cube the hand is sent: what servos and rate limit take."""
 # How far targets may lead the joints; with these servos 0.06 rad is about 0.9 rad/s, a human pace.
 LEAD_RAD: Final = np.array([0.06, 0.06, 0.06, 0.09, 0.09, 0.22])
 
@@ -155,6 +157,7 @@ def _grasp(world: KochWorld, q: FloatArray, cube: FloatArray) -> FloatArray:
     roll = (pan - world.cube_yaw() + math.pi / 4) % (math.pi / 2) - math.pi / 4
     closing = pan - roll
     beside = cube[:2] - SIDE_CLEARANCE_M * np.array([math.cos(closing), math.sin(closing)])
+    ahead = np.array([world.belt_m_s * BELT_LEAD_S, 0.0])
     off = float(np.linalg.norm(tip[:2] - beside))
     turn = abs(float(q[4]) - roll)
     # A gripper that has begun to close pushes the cube aside, so it is allowed a larger error than an open
@@ -166,7 +169,7 @@ def _grasp(world: KochWorld, q: FloatArray, cube: FloatArray) -> FloatArray:
     around = off < tolerance and tip[2] - cube[2] < CUBE_SIZE_M / 2 - 0.004
     gripper = GRIPPER_CLOSED_RAD if around else GRIPPER_OPEN_RAD
     height = max(GRASP_HEIGHT_M, float(cube[2])) + lift
-    return _joints(np.array([beside[0], beside[1], height]), roll, gripper)
+    return _joints(np.array([*(beside + ahead), height]), roll, gripper)
 
 
 class NoisyExpert:

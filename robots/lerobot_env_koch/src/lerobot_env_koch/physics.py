@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lerobot_env_koch import kinematics
+from lerobot_env_koch.belt import Belt
 from lerobot_env_koch.constants import (
     CAMERAS,
     FOLLOWER_SERVOS,
@@ -30,6 +31,7 @@ from lerobot_env_koch.tasks import (
     HOME_NOISE_RAD,
     HOME_TIP_M,
     Region,
+    check_belt,
     check_task,
     draw_scene,
     goal_met,
@@ -81,15 +83,19 @@ class KochWorld:
         region (`Region`, *optional*): Where the cube starts; the default region when not given.
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`, see
             `lerobot_env_koch.rendering`.
+        belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top to the arm's right, see
+            `lerobot_env_koch.belt`.
 
     Raises:
-        ValueError: If the region makes no sense.
+        ValueError: If the region or the speed makes no sense.
     """
 
-    def __init__(self, region: Region | None = None, renderer: str = "auto") -> None:
+    def __init__(self, region: Region | None = None, renderer: str = "auto", belt_m_s: float = 0.0) -> None:
         self.region = region if region is not None else Region()
         self.region.check()
-        self.model = mujoco.MjModel.from_xml_string(_model_xml())
+        self.belt_m_s = check_belt(belt_m_s)
+        self._belt = Belt(_model_xml(), belt_m_s) if belt_m_s else None
+        self.model = self._belt.model if self._belt else mujoco.MjModel.from_xml_string(_model_xml())
         self.data = mujoco.MjData(self.model)
         self.task = "lift"
         self._renderer_choice = renderer
@@ -257,6 +263,8 @@ class KochWorld:
         n = int(self._steps_due + 1e-6)
         self._steps_due -= n
         dragged = self._held & ~self._torque
+        if self._belt is not None:
+            self._belt.drive(self.data)
         if dragged.any():
             for _ in range(n):
                 speed = self._drag(dragged, h)

@@ -44,6 +44,12 @@ def _configure(parser: ArgumentParser) -> None:
         action="store_true",
         help="leave out the pose of cube and goal: only what a real arm with cameras sees",
     )
+    parser.add_argument(
+        "--belt-m-s",
+        type=float,
+        default=0.0,
+        help="speed of the table's top, a conveyor belt, to the arm's right (default: %(default)s, at rest)",
+    )
     parser.add_argument("--renderer", default="auto", help="auto, mujoco or painter (default: %(default)s)")
 
 
@@ -70,6 +76,7 @@ def _run(args: Namespace) -> int:
             environment_state=not args.no_environment_state,
             image_size=args.image_size,
             renderer=args.renderer,
+            belt_m_s=args.belt_m_s,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error

@@ -28,13 +28,15 @@ from lerobot_env_koch.constants import (
 from lerobot_env_koch.environment import KochEnv
 from lerobot_env_koch.expert import SKILLS, make_expert
 from lerobot_env_koch.rendering import resolve_renderer
-from lerobot_env_koch.tasks import Region, check_task
+from lerobot_env_koch.tasks import Region, check_belt, check_task
 from lerobot_env_koch.units import UNIT_HIGH, UNIT_LOW
 
 SUCCESS: Final = "next.success"
 DEMO_SKILLS: Final = (*SKILLS, "mixed")
 PROVENANCE_FILE: Final = Path("meta/lerobot_env_koch.json")
 MAX_ATTEMPTS_PER_EPISODE: Final = 20
+_BEFORE: Final = {"belt_m_s": 0.0}
+"""What recordings were made with that do not say it, being older than the option."""
 
 _NOISE_PERSISTENCE: Final = 0.8
 # Standard deviation of the noise on executed actions at `action_noise=1`, in LeRobot units.
@@ -67,6 +69,7 @@ class DemoOptions:
         episode_length (`int`, *optional*, defaults to `150`): Frames until an episode counts as failed.
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`.
         region (`Region`, *optional*): Where the cube starts.
+        belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top to the arm's right.
 
     Raises:
         ValueError: If an option has no meaning; names it, its value and the valid ones.
@@ -87,6 +90,7 @@ class DemoOptions:
     episode_length: int = 150
     renderer: str = "auto"
     region: Region = field(default_factory=Region)
+    belt_m_s: float = 0.0
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -105,6 +109,7 @@ class DemoOptions:
         if self.seed < 0:
             raise ValueError(f"`seed` is {self.seed}; give 0 or more.")
         self.region.check()
+        check_belt(self.belt_m_s)
 
     @property
     def keeps_failures(self) -> bool:
@@ -247,9 +252,10 @@ def _load_report(root: Path, settings: dict[str, Any]) -> DemoReport:
             f"`root` {root} exists and holds no demonstrations; give another folder or remove it."
         )
     saved = json.loads(path.read_text(encoding="utf-8"))
-    changed = [key for key, value in settings.items() if saved["settings"].get(key) != value]
+    then = _BEFORE | saved["settings"]
+    changed = [key for key, value in settings.items() if then.get(key) != value]
     if changed:
-        was = ", ".join(f"{key}={saved['settings'].get(key)!r}" for key in changed)
+        was = ", ".join(f"{key}={then.get(key)!r}" for key in changed)
         raise FileExistsError(
             f"`root` {root} was recorded with {was}; give the same options to go on, or another folder."
         )
@@ -331,6 +337,7 @@ def record_demos(
         image_size=size,
         renderer=options.renderer,
         region=options.region,
+        belt_m_s=options.belt_m_s,
     )
     try:
         for frames, episode in _attempts(env, options, report):
