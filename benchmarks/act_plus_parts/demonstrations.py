@@ -83,10 +83,19 @@ class _Metadata:
         index: list[str]
 
 
-def record(task: str, episodes: int, seed: int) -> Demonstrations:
-    """Play successful scripted demonstrations of a task; nothing is written."""
-    options = DemoOptions("local/act_plus", Path("unused"), task=task, episodes=episodes, seed=seed)
-    env = KochEnv(task)
+def record(task: str, episodes: int, seed: int, belt_m_s: float = 0.0) -> Demonstrations:
+    """Play successful scripted demonstrations of a task; nothing is written.
+
+    Args:
+        task (`str`): Of the Koch environment.
+        episodes (`int`): How many.
+        seed (`int`): Base of all randomness.
+        belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top.
+    """
+    options = DemoOptions(
+        "local/act_plus", Path("unused"), task=task, episodes=episodes, seed=seed, belt_m_s=belt_m_s
+    )
+    env = KochEnv(task, belt_m_s=belt_m_s)
     kept: list[list[dict[str, Any]]] = []
     attempt = 0
     while len(kept) < episodes:

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from act_plus_parts.variants import Cell
+from hierarchical_parts.store import Store
+
+from act_plus_parts.variants import SETTINGS, VARIANTS, Cell, recipe
 
 FIRST_EPISODE = 10_000
 """Seeds of the evaluation; demonstrations have others."""
@@ -23,26 +25,41 @@ def measure(cell: Cell, out: Path, episodes: int) -> dict[str, Any]:
     """Play a cell's episodes with its trained policy."""
     import numpy as np
     import torch
+    from lerobot_env_koch.environment import KochEnv
 
     from act_plus_parts.playing import FPS, boundary_jerk, latencies_ms, play
     from act_plus_parts.training import load
 
     torch.set_num_threads(1)
     policy, before, after = load(cell.task, cell.variant, cell.seed, out / "policies")
+    setting = SETTINGS[cell.task]
+    make_env = partial(KochEnv, setting.task, belt_m_s=setting.belt_m_s)
     seeds = range(FIRST_EPISODE + 1000 * cell.seed, FIRST_EPISODE + 1000 * cell.seed + episodes)
-    played = play(policy, before, after, cell.task, seeds, cell.mode, round(cell.delay_ms * FPS / 1000))
+    played = play(policy, before, after, make_env, seeds, cell.mode, round(cell.delay_ms * FPS / 1000))
     jerk = boundary_jerk(played)
-    latency = latencies_ms(policy, before, after, cell.task)
+    latency = latencies_ms(policy, before, after, make_env)
     return {
         **asdict(cell),
         "episodes": episodes,
         "successes": [episode.success for episode in played],
         "frames": [episode.frames for episode in played],
-        "seams": len(jerk),
-        "jerk_rms": float(np.sqrt((jerk**2).mean())) if len(jerk) else None,
-        "jerk_p99": float(np.percentile(jerk, 99)) if len(jerk) else None,
+        "jerk": [round(float(value)) for value in jerk],
         "latency_p50_ms": float(np.percentile(latency, 50)),
         "latency_p95_ms": float(np.percentile(latency, 95)),
+        "measured": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def cell_recipe(cell: Cell, episodes: int, scale: float) -> dict[str, Any]:
+    """All that decides what a cell gives, but for the code."""
+    return {
+        "trained": recipe(cell.task, VARIANTS[cell.variant].weights or cell.variant, cell.seed),
+        "flags": VARIANTS[cell.variant].flags,
+        "mode": cell.mode,
+        "delay_ms": cell.delay_ms,
+        "episodes": episodes,
+        "first_episode": FIRST_EPISODE,
+        "scale": scale,
     }
 
 
@@ -52,16 +69,20 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
     trained(task, variant, seed, out / "policies", scale)
 
 
-def _measure_into(cell: Cell, out: Path, episodes: int) -> None:
-    file = out / "cells" / f"{cell.name}.json"
+def _measure_into(cell: Cell, out: Path, episodes: int, scale: float) -> None:
     result = measure(cell, out, episodes)
-    partial = file.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(json.dumps(result), encoding="utf-8")
-    os.replace(partial, file)
+    Store(out / "cells").save(cell.name, cell_recipe(cell, episodes, scale), result)
 
 
-def run(wanted: Iterable[Cell], out: Path, episodes: int, jobs: int, scale: float) -> list[dict[str, Any]]:
-    """Train what has to be trained and measure what has not been.
+def found(wanted: Iterable[Cell], out: Path, episodes: int, scale: float) -> dict[Cell, dict[str, Any]]:
+    """What is known of the cells that were measured so, in order."""
+    store = Store(out / "cells")
+    loaded = {cell: store.load(cell.name, cell_recipe(cell, episodes, scale)) for cell in wanted}
+    return {cell: result for cell, result in loaded.items() if result is not None}
+
+
+def run(wanted: Iterable[Cell], out: Path, episodes: int, jobs: int, scale: float) -> None:
+    """Train what has to be trained and measure what has not been, one task and seed after the other.
 
     Args:
         wanted (`Iterable[Cell]`): The cells.
@@ -69,40 +90,24 @@ def run(wanted: Iterable[Cell], out: Path, episodes: int, jobs: int, scale: floa
         episodes (`int`): Episodes a cell.
         jobs (`int`): Processes at a time, one thread each.
         scale (`float`): Share of the demonstrations and training steps.
-
-    Returns:
-        `list[dict]`: What is known of each cell, in order.
-
-    Raises:
-        ValueError: If a cell in `out` has other numbers of episodes.
     """
-    from act_plus_parts.variants import VARIANTS
-
     wanted = list(wanted)
-    (out / "cells").mkdir(parents=True, exist_ok=True)
-    files = {cell: out / "cells" / f"{cell.name}.json" for cell in wanted}
-    missing = [cell for cell in wanted if not files[cell].exists()]
-    trainings = dict.fromkeys((c.task, VARIANTS[c.variant].weights or c.variant, c.seed) for c in missing)
+    known = found(wanted, out, episodes, scale)
+    missing = [cell for cell in wanted if cell not in known]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        _wait(
-            {
-                pool.submit(_train, *training, out, scale): " ".join(map(str, training))
-                for training in trainings
-            }
-        )
-        _wait({pool.submit(_measure_into, cell, out, episodes): cell.name for cell in missing})
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in files.values()]
-    other = [r for r in results if r["episodes"] != episodes]
-    if other:
-        raise ValueError(
-            f"{out} holds cells of {other[0]['episodes']} episodes, not {episodes}; give another --out or "
-            "remove it."
-        )
-    return results
+        for task, seed in dict.fromkeys((cell.task, cell.seed) for cell in missing):
+            mine = [cell for cell in missing if (cell.task, cell.seed) == (task, seed)]
+            sources = dict.fromkeys(VARIANTS[cell.variant].weights or cell.variant for cell in mine)
+            _wait({pool.submit(_train, task, name, seed, out, scale): name for name in sources}, task, seed)
+            _wait(
+                {pool.submit(_measure_into, cell, out, episodes, scale): cell.name for cell in mine},
+                task,
+                seed,
+            )
 
 
-def _wait(futures: dict[Future[None], str]) -> None:
+def _wait(futures: dict[Future[None], str], task: str, seed: int) -> None:
     for number, future in enumerate(as_completed(futures), start=1):
         future.result()
-        print(f"[{number}/{len(futures)}] {futures[future]}", file=sys.stderr, flush=True)
+        print(f"{task}, seed {seed} [{number}/{len(futures)}] {futures[future]}", file=sys.stderr, flush=True)

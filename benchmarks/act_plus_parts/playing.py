@@ -19,7 +19,7 @@ Legend: `E` episodes, `T` chunk, `A` joints, `F` frames.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,13 @@ class Chunks:
 
 
 def play(
-    policy: Any, before: Any, after: Any, task: str, seeds: Iterable[int], mode: str, delay: int
+    policy: Any,
+    before: Any,
+    after: Any,
+    make_env: Callable[[], KochEnv],
+    seeds: Iterable[int],
+    mode: str,
+    delay: int,
 ) -> list[Played]:
     """Play one episode for each seed of the environment.
 
@@ -95,14 +101,14 @@ def play(
         policy (`PreTrainedPolicy`): To play with.
         before (`PolicyProcessorPipeline`): Its preprocessor.
         after (`PolicyProcessorPipeline`): Its postprocessor.
-        task (`str`): Of the Koch environment.
+        make_env (`Callable[[], KochEnv]`): Makes an environment.
         seeds (`Iterable[int]`): Of the episodes.
         mode (`str`): `"sync"` or `"rtc"`.
         delay (`int`): Ticks from observation to chunk.
     """
     envs, seen = [], []
     for seed in seeds:
-        env = KochEnv(task)
+        env = make_env()
         seen.append(env.reset(seed=seed)[0])
         envs.append(env)
     played = [Played() for _ in envs]
@@ -215,11 +221,13 @@ def boundary_jerk(played: Iterable[Played]) -> NDArray[np.float64]:
     return np.array(found)
 
 
-def latencies_ms(policy: Any, before: Any, after: Any, task: str, episodes: int = 3) -> NDArray[np.float64]:
+def latencies_ms(
+    policy: Any, before: Any, after: Any, make_env: Callable[[], KochEnv], episodes: int = 3
+) -> NDArray[np.float64]:
     """CPU milliseconds of each action of one robot: processors and `select_action`, on one thread."""
     found = []
     for seed in range(episodes):
-        env = KochEnv(task)
+        env = make_env()
         seen, _ = env.reset(seed=seed)
         policy.reset()
         for _ in range(60):

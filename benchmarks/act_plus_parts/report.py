@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables and pictures of the cells."""
+"""Tables, sentences and the picture of the cells."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from rl_parts.blocks import days
+
+from act_plus_parts.variants import MODES, SETTINGS
 from lerobot_ext.intervals import wilson_interval
 
 Row = dict[str, Any]
+Way = tuple[str, int]
+BLOCK = "results"
+STOCK = "ACT (stock)"
+HEADS = {"sync": "waits", "rtc": "goes on"}
 
 
 def pooled(cells: Sequence[Row]) -> list[Row]:
     """One row for each task, variant, mode and delay, over the seeds.
 
-    Success has a Wilson interval over all episodes; jerk is pooled by seams.
+    Success has a Wilson interval over all episodes; jerk is that of all seams.
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for cell in cells:
@@ -25,9 +33,7 @@ def pooled(cells: Sequence[Row]) -> list[Row]:
     for (task, variant, mode, delay), group in groups.items():
         done = [success for cell in group for success in cell["successes"]]
         low, high = wilson_interval(sum(done), len(done))
-        seams = sum(cell["seams"] for cell in group)
-        squares = sum(cell["seams"] * (cell["jerk_rms"] or 0) ** 2 for cell in group)
-        p99 = [cell["jerk_p99"] for cell in group if cell["jerk_p99"] is not None]
+        jerk = np.array([value for cell in group for value in cell["jerk"]])
         rows.append(
             {
                 "task": task,
@@ -41,47 +47,140 @@ def pooled(cells: Sequence[Row]) -> list[Row]:
                 "high": high,
                 "by_seed": [sum(cell["successes"]) / len(cell["successes"]) for cell in group],
                 "frames": sum(sum(cell["frames"]) for cell in group) / len(done),
-                "seams": seams,
-                "jerk_rms": math.sqrt(squares / seams) if seams else None,
-                "jerk_p99": sum(p99) / len(p99) if p99 else None,
-                "latency_p50_ms": sorted(cell["latency_p50_ms"] for cell in group)[len(group) // 2],
-                "latency_p95_ms": sorted(cell["latency_p95_ms"] for cell in group)[len(group) // 2],
+                "seams": len(jerk),
+                "jerk_rms": float(np.sqrt((jerk**2).mean())) if len(jerk) else None,
+                "jerk_p99": float(np.percentile(jerk, 99)) if len(jerk) else None,
+                "latency_p50_ms": statistics.median(cell["latency_p50_ms"] for cell in group),
+                "latency_p95_ms": statistics.median(cell["latency_p95_ms"] for cell in group),
             }
         )
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as Markdown."""
-    lines = [
-        "| task | policy | loop | delay | success [95 %] | frames | boundary jerk rms | p99 | ms an action "
-        "p50 | p95 |",
-        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+def tables(rows: Sequence[Row]) -> str:
+    """What was found on each task, as Markdown."""
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        mine = [row for row in rows if row["task"] == task]
+        delays = SETTINGS[task].delays_ms
+        parts.append(_by_delay(task, mine, delays) if delays else _plain(task, mine))
+    return "\n\n".join(parts)
+
+
+def _plain(task: str, rows: Sequence[Row]) -> str:
+    lines = [f"| `{task}` | success [95 %] | by seed | ms an action, p50 | p95 |", "|---|--:|---|--:|--:|"]
     for row in rows:
-        jerk = (f"{row[key]:,.0f}" if row[key] is not None else "-" for key in ("jerk_rms", "jerk_p99"))
-        lines.append(
-            f"| {row['task']} | {row['variant']} | {row['mode']} | {row['delay_ms']} ms "
-            f"| {100 * row['success']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}] "
-            f"| {row['frames']:.0f} | {' | '.join(jerk)} "
-            f"| {row['latency_p50_ms']:.1f} | {row['latency_p95_ms']:.1f} |"
-        )
+        by_seed = ", ".join(f"{100 * share:.0f}" for share in row["by_seed"])
+        times = f"{row['latency_p50_ms']:.1f} | {row['latency_p95_ms']:.1f}"
+        lines.append(f"| {row['variant']} | {_success(row)} | {by_seed} | {times} |")
     return "\n".join(lines)
+
+
+def _by_delay(task: str, rows: Sequence[Row], delays: Sequence[int]) -> str:
+    """Success, and jerk with latency, by loop and delay."""
+    ways = [(mode, delay) for mode in MODES for delay in delays]
+    heads = " | ".join(f"{HEADS[mode]}, {delay} ms" for mode, delay in ways)
+    success = [f"| `{task}`: success [95 %] | {heads} |", "|---|" + "--:|" * len(ways)]
+    jerk = [
+        f"| `{task}`: boundary jerk, rms / p99, 1000 units/s³ | {heads} | ms an action, p50 / p95 |",
+        "|---|" + "--:|" * (len(ways) + 1),
+    ]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        mine = {(row["mode"], row["delay_ms"]): row for row in rows if row["variant"] == variant}
+        shown = [_alike(mine, way) for way in ways]
+        success.append(f"| {variant} | {' | '.join(_success(row) if row else '' for row in shown)} |")
+        times = (statistics.median(row[key] for row in mine.values()) for key in LATENCY)
+        cells = " | ".join(_jerk(row) if row else "" for row in shown)
+        jerk.append(f"| {variant} | {cells} | {' / '.join(f'{ms:.1f}' for ms in times)} |")
+    return "\n".join(success) + "\n\n" + "\n".join(jerk)
+
+
+LATENCY = ("latency_p50_ms", "latency_p95_ms")
+
+
+def _alike(mine: dict[Way, Row], way: Way) -> Row | None:
+    """What was found in a loop with a delay; where both loops are the same without one, in the other."""
+    sync_only = not any(mode == "rtc" for mode, _ in mine)
+    if way == ("rtc", 0) and way not in mine and not sync_only:
+        return mine.get(("sync", 0))
+    return mine.get(way)
+
+
+def _success(row: Row) -> str:
+    return f"{100 * row['success']:.0f} % [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+
+
+def _jerk(row: Row) -> str:
+    if row["jerk_rms"] is None:
+        return "-"
+    return f"{row['jerk_rms'] / 1000:.0f} / {row['jerk_p99'] / 1000:.0f}"
+
+
+# ---- sentences
+
+
+def _index(rows: Iterable[Row]) -> dict[tuple[str, str, str, int], Row]:
+    return {(r["task"], r["variant"], r["mode"], r["delay_ms"]): r for r in rows}
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """What the claims of the policy come to."""
+    found, said = _index(rows), []
+    for task, setting in SETTINGS.items():
+        if setting.delays_ms:
+            said += _under_delay(found, task, setting.delays_ms)
+    for task, name in (("choose", "act_language"), ("either", "act_flow")):
+        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
+        if ours and theirs:
+            said.append(
+                f"`{task}`: {name} {_success(ours)}, stock ACT {_success(theirs)}: {_apart(ours, theirs)}"
+            )
+    return said
+
+
+def _under_delay(found: dict[tuple[str, str, str, int], Row], task: str, delays: Sequence[int]) -> list[str]:
+    """A sentence a delay: act_rtc against stock ACT that waits, and against one that goes on."""
+    said = []
+    for delay in (each for each in delays if each):
+        ours, waits, goes_on = (
+            found.get((task, name, mode, delay))
+            for name, mode in (("act_rtc", "rtc"), (STOCK, "sync"), (STOCK, "rtc"))
+        )
+        if not (ours and waits and goes_on):
+            continue
+        times = goes_on["jerk_rms"] / ours["jerk_rms"]
+        tail = goes_on["jerk_p99"] / ours["jerk_p99"]
+        said.append(
+            f"`{task}`, {delay} ms: act_rtc {_success(ours)}, stock ACT that waits, as in `lerobot-rollout`, "
+            f"{_success(waits)}: {_apart(ours, waits)}; stock ACT in the loop that goes on, which "
+            f"`lerobot-rollout` refuses, {_success(goes_on)}: {_apart(ours, goes_on)}, and its boundary jerk "
+            f"is {times:.1f} times act_rtc's (p99: {tail:.1f})"
+        )
+    return said
+
+
+def _apart(ours: Row, theirs: Row) -> str:
+    if ours["low"] > theirs["high"]:
+        return "better beyond both intervals"
+    if ours["high"] < theirs["low"]:
+        return "worse beyond both intervals"
+    return "not apart by their intervals"
 
 
 def summary(rows: Sequence[Row]) -> str:
     """One line: what real-time chunking does at the longest delay, and who solves the other tasks."""
-    found = {(r["task"], r["variant"], r["mode"], r["delay_ms"]): r for r in rows}
-    parts = []
-    ours, theirs = (found.get(("lift", name, "rtc", 300)) for name in ("act_rtc", "ACT (stock)"))
+    found, parts = _index(rows), []
+    ours, theirs = found.get(("belt", "act_rtc", "rtc", 300)), found.get(("belt", STOCK, "sync", 300))
+    same_loop = found.get(("belt", STOCK, "rtc", 300))
     if ours and theirs:
         parts.append(
-            f"at 300 ms act_rtc {100 * ours['success']:.0f} %, stock ACT {100 * theirs['success']:.0f} %"
+            f"belt, 300 ms: act_rtc {100 * ours['success']:.0f} %, stock ACT that waits "
+            f"{100 * theirs['success']:.0f} %"
         )
-        if ours["jerk_rms"] and theirs["jerk_rms"]:
-            parts.append(f"boundary jerk {theirs['jerk_rms'] / ours['jerk_rms']:.1f} times lower")
+    if ours and same_loop:
+        parts.append(f"boundary jerk {same_loop['jerk_rms'] / ours['jerk_rms']:.1f} times lower")
     for task, name in (("choose", "act_language"), ("either", "act_flow")):
-        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, "ACT (stock)"))
+        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
         if ours and theirs:
             parts.append(
                 f"{task}: {name} {100 * ours['success']:.0f} %, stock ACT {100 * theirs['success']:.0f} %"
@@ -89,29 +188,74 @@ def summary(rows: Sequence[Row]) -> str:
     return "; ".join(parts) or "nothing to sum up"
 
 
+def about(seeds: int, episodes: int) -> str:
+    """How much was measured, in words."""
+    return f"{seeds} seeds, {episodes} episodes each, Wilson intervals over all of them."
+
+
+def readme_block(rows: Sequence[Row], cells: Sequence[Row], command: str) -> str:
+    """What stands in the policy's README."""
+    seeds, episodes = len({cell["seed"] for cell in cells}), cells[0]["episodes"]
+    head = f"`{command}`, {days(cell['measured'] for cell in cells)}: {about(seeds, episodes)}"
+    said = "\n".join(f"- {sentence}." for sentence in sentences(rows))
+    picture = "![Success and boundary jerk by delay](../../docs/images/act_plus.png)"
+    return f"{head}\n\n{said}\n\n{tables(rows)}\n\n{picture}"
+
+
+# ---- picture
+
+SHOWN = (STOCK, "act_rtc", "act_prefix_join")
+"""Of the policies played with delays: more cannot be told apart."""
+
+
 def picture(rows: Sequence[Row], file: Path) -> None:
-    """Success and boundary jerk against the delay, and the two other tasks."""
-    import matplotlib
+    """Success and boundary jerk against the delay on the belt, and success on the tasks without."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    rate, jerk, others = figure.subplots(1, 3)
+    _draw_delays(rows, rate, jerk)
+    bars = [row for row in rows if not SETTINGS[row["task"]].delays_ms]
+    if bars:
+        names = [f"{row['task']}: {row['variant']}" for row in bars]
+        others.barh(names, [100 * row["success"] for row in bars], xerr=_errors(bars), capsize=3)
+        others.invert_yaxis()
+    others.set(xlim=(0, 100), xlabel="success, %", title="instructions, several ways")
+    figure.savefig(file, dpi=90)
 
-    figure, axes = plt.subplots(2, 2, figsize=(13, 8.5), layout="constrained")
-    variants = list(dict.fromkeys(r["variant"] for r in rows if r["task"] == "lift"))
-    for column, mode in enumerate(("sync", "rtc")):
-        for variant in variants:
-            chosen = [r for r in rows if (r["task"], r["variant"], r["mode"]) == ("lift", variant, mode)]
-            delays = [r["delay_ms"] for r in chosen]
-            success = [100 * r["success"] for r in chosen]
-            errors = [
-                [100 * (r["success"] - r["low"]) for r in chosen],
-                [100 * (r["high"] - r["success"]) for r in chosen],
+
+def _draw_delays(rows: Sequence[Row], rate: Any, jerk: Any) -> None:
+    styles = {"sync": "--", "rtc": "-"}
+    for variant in (name for name in SHOWN if any(row["variant"] == name for row in rows)):
+        colour = f"C{SHOWN.index(variant)}"
+        for mode in MODES:
+            mine = {
+                (r["mode"], r["delay_ms"]): r for r in rows if (r["task"], r["variant"]) == ("belt", variant)
+            }
+            chosen = [
+                row
+                for row in (_alike(mine, (mode, d)) for d in SETTINGS["belt"].delays_ms)
+                if row is not None
             ]
-            axes[0][column].errorbar(delays, success, yerr=errors, marker="o", capsize=3, label=variant)
-            jerk = [r["jerk_rms"] if r["jerk_rms"] else math.nan for r in chosen]
-            axes[1][column].plot(delays, jerk, marker="o", label=variant)
-        axes[0][column].set(title=f"lift, {mode}", ylabel="success, %", xlabel="delay, ms", ylim=(-3, 103))
-        axes[1][column].set(ylabel="boundary jerk, rms, units/s³", xlabel="delay, ms", yscale="log")
-    axes[0][0].legend(fontsize=8)
-    figure.savefig(file, dpi=110)
-    plt.close(figure)
+            if not chosen:
+                continue
+            delays = [row["delay_ms"] for row in chosen]
+            label = f"{variant}, {HEADS[mode]}"
+            line = {"marker": "o", "color": colour, "linestyle": styles[mode], "label": label}
+            rate.errorbar(
+                delays, [100 * r["success"] for r in chosen], yerr=_errors(chosen), capsize=3, **line
+            )
+            jerk.plot(delays, [(r["jerk_rms"] or np.nan) / 1000 for r in chosen], **line)
+    rate.set(title="lifting from a belt", ylabel="success, %", xlabel="delay, ms", ylim=(-3, 103))
+    jerk.set(title="at chunk boundaries", ylabel="jerk rms, 1000 units/s³", xlabel="delay, ms", yscale="log")
+    if jerk.get_legend_handles_labels()[0]:
+        jerk.legend(fontsize=6.5)
+
+
+def _errors(rows: Sequence[Row]) -> list[list[float]]:
+    return [
+        [100 * (row["success"] - row["low"]) for row in rows],
+        [100 * (row["high"] - row["success"]) for row in rows],
+    ]

@@ -18,21 +18,22 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot_policy_act_plus import ActPlusConfig
 
 from act_plus_parts.demonstrations import ADVANTAGE, features, record
-from act_plus_parts.variants import BATCH, EPISODES, SIZE, STEPS, VARIANTS, training_name
+from act_plus_parts.variants import BATCH, SETTINGS, SIZE, VARIANTS, recipe, training_name
 
 
-def config_of(variant: str) -> Any:
-    """A variant's configuration."""
+def config_of(task: str, variant: str) -> Any:
+    """A variant's configuration for a task."""
     wanted = VARIANTS[variant]
     kind = ACTConfig if wanted.kind == "act" else ActPlusConfig
-    return kind(**{**SIZE, **wanted.flags}, pretrained_backbone_weights=None, **features())
+    fields = {**SIZE, **SETTINGS[task].size, **wanted.flags}
+    return kind(**fields, pretrained_backbone_weights=None, **features())
 
 
 def trained(task: str, variant: str, seed: int, folder: Path, scale: float = 1.0) -> Path:
-    """The checkpoint of a variant on a task; trained if it is not there yet.
+    """The checkpoint of a variant on a task; trained if it is not there yet, or was trained otherwise.
 
     Args:
-        task (`str`): Task of the Koch environment.
+        task (`str`): Of `SETTINGS`.
         variant (`str`): Of `VARIANTS`.
         seed (`int`): Of demonstrations, weights and batches.
         folder (`Path`): Where checkpoints are kept.
@@ -40,20 +41,26 @@ def trained(task: str, variant: str, seed: int, folder: Path, scale: float = 1.0
     """
     source = VARIANTS[variant].weights or variant
     out = folder / training_name(task, source, seed)
-    if not (out / "done.json").exists():
+    if _recipe_in(out) != _plain(recipe(task, source, seed), scale):
         _train(task, source, seed, out, scale)
     return out
 
 
 def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
     torch.set_num_threads(1)
-    demos = record(task, max(2, round(EPISODES[task] * scale)), seed)
-    config = config_of(variant)
+    setting = SETTINGS[task]
+    demos = record(
+        setting.task,
+        max(2, round(setting.demonstrations * scale)),
+        seed,
+        belt_m_s=setting.belt_m_s,
+    )
+    config = config_of(task, variant)
     stats = demos.statistics(config.chunk_size, relative=getattr(config, "use_relative_actions", False))
     torch.manual_seed(seed)
     policy = get_policy_class(config.type)(config, dataset_stats=stats, dataset_meta=demos.tasks)
     before, after = make_pre_post_processors(config, dataset_stats=stats)
-    steps = max(2, round(STEPS[task] * scale))
+    steps = max(2, round(setting.steps * scale))
     optimizer = config.get_optimizer_preset().build(policy.get_optim_params())
     for group in optimizer.param_groups:
         group["lr"] = config.optimizer_lr
@@ -76,7 +83,11 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
     before.save_pretrained(out)
     after.save_pretrained(out)
     tail = losses[-max(1, steps // 20) :]
-    note = {"steps": steps, "cpu_s": time.process_time() - started, "loss": sum(tail) / len(tail)}
+    note = {
+        "recipe": _plain(recipe(task, variant, seed), scale),
+        "cpu_s": time.process_time() - started,
+        "loss": sum(tail) / len(tail),
+    }
     partial = out / "done.tmp"
     partial.write_text(json.dumps(note), encoding="utf-8")
     os.replace(partial, out / "done.json")
@@ -85,9 +96,22 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
 def load(task: str, variant: str, seed: int, folder: Path) -> tuple[Any, Any, Any]:
     """A trained policy as the variant acts, with its processors."""
     path = folder / training_name(task, VARIANTS[variant].weights or variant, seed)
-    config = config_of(variant)
+    config = config_of(task, variant)
     if getattr(config, "task_conditioning", "none") == "index":
         config.task_names = json.loads((path / "config.json").read_text(encoding="utf-8"))["task_names"]
     policy = get_policy_class(config.type).from_pretrained(path, config=config, strict=True).eval()
     before, after = make_pre_post_processors(config, pretrained_path=str(path))
     return policy, before, after
+
+
+def _plain(made: dict[str, Any], scale: float) -> Any:
+    """The recipe as it comes back from a file."""
+    return json.loads(json.dumps({**made, "scale": scale}))
+
+
+def _recipe_in(folder: Path) -> Any:
+    """What the checkpoint in a folder was made by; None where there is none."""
+    try:
+        return json.loads((folder / "done.json").read_text(encoding="utf-8"))["recipe"]
+    except FileNotFoundError:
+        return None

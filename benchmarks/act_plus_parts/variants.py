@@ -19,7 +19,7 @@ SIZE: dict[str, Any] = {
     "n_encoder_layers": 2,
     "use_vae": False,
     "dropout": 0.0,
-    "optimizer_lr": 5e-4,
+    "optimizer_lr": 1e-3,
 }
 """Small enough for a CPU; the same for all, stock ACT included."""
 
@@ -55,25 +55,55 @@ VARIANTS = {
     "act_language": Variant(flags={"task_conditioning": "text"}),
     "act_index": Variant(flags={"task_conditioning": "index"}),
     "act_advantage": Variant(flags={"advantage": "sign"}),
-    "act_flow": Variant(flags=FLOW),
+    "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
     "act_flow_draft": Variant(flags={**FLOW, "flow_start": "draft"}),
     "act_flow_prefix": Variant(flags={**FLOW, **PREFIX}),
 }
 
-TASKS: dict[str, tuple[str, ...]] = {
-    "lift": tuple(name for name in VARIANTS if name not in ("act", "act_index", "act_flow_draft")),
-    "choose": ("ACT (stock)", "act_language", "act_index"),
-    "either": ("ACT (stock)", "act_flow", "act_flow_draft"),
+
+@dataclass(frozen=True)
+class Setting:
+    """What is played, and how a policy is trained for it.
+
+    Args:
+        task (`str`): Of the Koch environment.
+        policies (`tuple[str, ...]`): Of `VARIANTS`.
+        demonstrations (`int`): Scripted episodes.
+        steps (`int`): Training steps, the same for all policies.
+        belt_m_s (`float`): Speed of the table's top.
+        delays_ms (`tuple[int, ...]`): Played with, in both loops; without any, one without delay.
+        size (`dict`): Fields of the policies beside `SIZE`.
+    """
+
+    task: str
+    policies: tuple[str, ...]
+    demonstrations: int
+    steps: int
+    belt_m_s: float = 0.0
+    delays_ms: tuple[int, ...] = ()
+    size: dict[str, Any] = field(default_factory=dict)
+
+
+REAL_TIME = ("act_rtc", "act_prefix", "act_prefix_join", "act_blend")
+"""Those that are handed what is left of a chunk; any other acts alike in both loops without delay."""
+
+SETTINGS = {
+    "belt": Setting(
+        "lift",
+        ("ACT (stock)", *REAL_TIME, "act_ensemble", "act_relative"),
+        demonstrations=100,
+        steps=2500,
+        belt_m_s=0.03,
+        delays_ms=(0, 100, 300),
+    ),
+    "lift": Setting("lift", ("ACT (stock)", "act_rtc"), 50, 2000, delays_ms=(0, 300)),
+    "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
+    "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
 }
-"""Which policies play which task of the Koch environment."""
+"""`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
+which side counts. `either`: demonstrators go left or right by whim."""
 
-EPISODES = {"lift": 50, "choose": 400, "either": 400}
-"""Demonstrations."""
-STEPS = {"lift": 2000, "choose": 1500, "either": 2000}
-"""Training steps."""
 BATCH = 32
-
-DELAYS_MS = (0, 100, 300)
 MODES = ("sync", "rtc")
 
 
@@ -105,11 +135,38 @@ def training_name(task: str, variant: str, seed: int) -> str:
 
 
 def cells(seeds: int, only: str = "") -> list[Cell]:
-    """All cells: every delay in both modes for lift, none for the tasks that are about something else."""
+    """All cells whose name holds a text, the seeds one after the other."""
     made = []
-    for task, variants in TASKS.items():
-        for variant in variants:
-            for seed in range(seeds):
-                ways = [(m, d) for m in MODES for d in DELAYS_MS] if task == "lift" else [("sync", 0)]
-                made += [Cell(task, variant, seed, mode, delay) for mode, delay in ways]
+    for seed in range(seeds):
+        for name, setting in SETTINGS.items():
+            for variant in setting.policies:
+                made += [Cell(name, variant, seed, mode, delay) for mode, delay in ways(setting, variant)]
     return [cell for cell in made if only in cell.name]
+
+
+def ways(setting: Setting, variant: str) -> list[tuple[str, int]]:
+    """Loops and delays that a policy is played with; not those that cannot differ from others."""
+    if not setting.delays_ms:
+        return [("sync", 0)]
+    most = max(setting.delays_ms)
+    if variant == "act_ensemble":  # of `select_action`; a plan by itself is stock ACT's
+        return [("sync", 0), ("sync", most)]
+    if variant in REAL_TIME:
+        return [("sync", 0), ("sync", most), *(("rtc", delay) for delay in setting.delays_ms)]
+    return [(mode, delay) for mode in MODES for delay in setting.delays_ms if (mode, delay) != ("rtc", 0)]
+
+
+def recipe(task: str, variant: str, seed: int) -> dict[str, Any]:
+    """All that decides what a training gives, but for the code."""
+    setting = SETTINGS[task]
+    fields = {**SIZE, **setting.size, **VARIANTS[variant].flags}
+    return {
+        "task": setting.task,
+        "belt_m_s": setting.belt_m_s,
+        "demonstrations": setting.demonstrations,
+        "steps": setting.steps,
+        "batch": BATCH,
+        "kind": VARIANTS[variant].kind,
+        "fields": fields,
+        "seed": seed,
+    }

@@ -115,12 +115,104 @@ def test_demonstrations_make_batches_as_the_data_loader_does():
     assert torch.equal(batch["action"][first, last], batch["action"][first, -1])
 
 
+def cell(task, variant, mode, delay, done, jerk=(), seed=0):
+    return {
+        "task": task,
+        "variant": variant,
+        "seed": seed,
+        "mode": mode,
+        "delay_ms": delay,
+        "episodes": 10,
+        "successes": [number < done for number in range(10)],
+        "frames": [50] * 10,
+        "jerk": list(jerk),
+        "latency_p50_ms": 0.2,
+        "latency_p95_ms": 2.0,
+        "measured": "2026-11-22T04:00:00",
+    }
+
+
+def test_seeds_are_pooled_by_episodes_and_seams():
+    from act_plus_parts.report import pooled
+
+    cells = [
+        cell("belt", "act_rtc", "rtc", 300, done, jerk, seed)
+        for seed, (done, jerk) in enumerate([(10, [3, 4]), (4, [5])])
+    ]
+    (row,) = pooled(cells)
+    assert (row["success"], row["by_seed"], row["seeds"], row["episodes"]) == (0.7, [1.0, 0.4], 2, 20)
+    assert row["low"] < 0.7 < row["high"]
+    assert row["jerk_rms"] == pytest.approx((50 / 3) ** 0.5)
+    assert (row["seams"], round(row["jerk_p99"], 2)) == (3, 4.98)
+
+
+def test_the_claims_are_said_by_intervals_and_by_the_same_loop():
+    from act_plus_parts.report import pooled, readme_block, sentences, summary, tables
+
+    cells = [
+        cell("belt", "ACT (stock)", "sync", 0, 9, [8000]),
+        cell("belt", "ACT (stock)", "sync", 300, 0, [8000]),
+        cell("belt", "ACT (stock)", "rtc", 300, 9, [8000]),
+        cell("belt", "act_rtc", "rtc", 300, 10, [2000]),
+        cell("either", "ACT (stock)", "sync", 0, 5),
+        cell("either", "act_flow", "sync", 0, 6),
+    ]
+    rows = pooled(cells)
+    belt, either = sentences(rows)
+    assert "as in `lerobot-rollout`, 0 % [0, 28]: better beyond both intervals" in belt
+    assert "90 % [60, 98]: not apart by their intervals, and its boundary jerk is 4.0 times" in belt
+    assert either.endswith("not apart by their intervals")
+    shown = tables(rows).splitlines()
+    assert shown[0].startswith(
+        "| `belt`: success [95 %] | waits, 0 ms | waits, 100 ms | waits, 300 ms | goes on"
+    )
+    # Without delay the loops are the same for what is not handed anything: that one cell stands in both.
+    assert shown[2].count("90 % [60, 98]") == 3
+    assert summary(rows).startswith("belt, 300 ms: act_rtc 100 %, stock ACT that waits 0 %; boundary")
+    block = readme_block(rows, cells, "command --here")
+    assert block.startswith("`command --here`, 2026-11-22: 1 seeds, 10 episodes each")
+
+
+def test_every_flag_is_played_and_only_in_ways_that_can_differ():
+    from act_plus_parts.variants import SETTINGS, VARIANTS, cells, ways
+
+    names = [each.name for each in cells(1)]
+    assert len(names) == len(set(names))
+    assert {policy for setting in SETTINGS.values() for policy in setting.policies} <= set(VARIANTS)
+    assert ("rtc", 0) not in ways(SETTINGS["belt"], "ACT (stock)")
+    assert ("rtc", 0) in ways(SETTINGS["belt"], "act_rtc")
+    assert ways(SETTINGS["choose"], "act_language") == [("sync", 0)]
+
+
+def test_a_cell_made_otherwise_is_not_taken_for_one_of_now(tmp_path, monkeypatch):
+    from act_plus_parts import variants
+    from act_plus_parts.measuring import cell_recipe, found
+    from hierarchical_parts.store import Store
+
+    one = variants.Cell("choose", "act_language", 0, "sync", 0)
+    Store(tmp_path / "cells").save(one.name, cell_recipe(one, 5, 1.0), {"successes": []})
+    assert one in found([one], tmp_path, 5, 1.0)
+    assert not found([one], tmp_path, 6, 1.0)
+    monkeypatch.setitem(variants.SIZE, "dim_model", 256)
+    assert not found([one], tmp_path, 5, 1.0)
+
+
+def test_the_readme_has_the_block_that_the_benchmark_writes_and_its_picture():
+    from act_plus_parts.report import BLOCK
+    from rl_parts.blocks import IMAGES, POLICIES, read_block
+
+    block = read_block(POLICIES / "lerobot_policy_act_plus" / "README.md", BLOCK)
+    assert "benchmarks/act_plus.py --seeds 3 --episodes 100" in block
+    assert "docs/images/act_plus.png" in block
+    assert 5_000 < (IMAGES / "act_plus.png").stat().st_size < 120_000
+
+
 @pytest.mark.slow
 def test_the_quick_run_writes_its_figures_and_goes_on_where_it_was(tmp_path):
     words = [str(BENCHMARKS / "act_plus.py"), "--quick", "--only", "choose", "--out", str(tmp_path)]
-    for _ in range(2):
+    for more in ([], ["--report"]):
         done = subprocess.run(
-            [sys.executable, *words],
+            [sys.executable, *words, *more],
             env=os.environ | {"COLUMNS": "200"},
             capture_output=True,
             text=True,

@@ -60,6 +60,7 @@ class TestFlowFromADraft(PolicyContract):
             flow_start="draft",
             flow_steps=2,
             flow_solver="midpoint",
+            flow_target="actions",
             task_conditioning="index",
             prefix_steps=3,
         )

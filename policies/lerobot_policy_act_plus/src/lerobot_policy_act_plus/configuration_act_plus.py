@@ -16,6 +16,7 @@ TASK_CONDITIONINGS = ("none", "index", "text")
 DEPTH_FUSIONS = ("none", "early", "cross")
 ADVANTAGES = ("none", "sign", "value")
 HEADS = ("l1", "flow")
+TARGETS = ("velocity", "actions")
 SOLVERS = ("euler", "midpoint")
 STARTS = ("noise", "draft")
 NORMS = ("frozen_batch", "group")
@@ -60,6 +61,8 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
         flow_steps (`int`, *optional*, defaults to `5`): Steps of the solver, each one pass of the decoder
             (two for `"midpoint"`).
         flow_solver (`str`, *optional*, defaults to `"euler"`): `"euler"` or `"midpoint"`.
+        flow_target (`str`, *optional*, defaults to `"velocity"`): `"actions"` lets the network say the clean
+            chunk, from which the velocity follows: nearer to the demonstrations with small networks.
         flow_start (`str`, *optional*, defaults to `"noise"`): `"draft"` also trains the L1 head and starts
             from its chunk, mixed with noise.
         draft_noise (`float`, *optional*, defaults to `0.5`): Share of noise in a start from the draft.
@@ -100,6 +103,7 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
     head: str = "l1"
     flow_steps: int = 5
     flow_solver: str = "euler"
+    flow_target: str = "velocity"
     flow_start: str = "noise"
     draft_noise: float = 0.5
 
@@ -226,6 +230,7 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
             ("advantage", ADVANTAGES),
             ("head", HEADS),
             ("flow_solver", SOLVERS),
+            ("flow_target", TARGETS),
             ("flow_start", STARTS),
             ("backbone_norm", NORMS),
         ):

@@ -4,7 +4,10 @@
     x_t = t ε + (1 - t) a,   u = ε - a,   L = |v(x_t, t) - u|²
 
 Paper: "Flow Matching for Generative Modeling" (Lipman et al., 2023), https://arxiv.org/abs/2210.02747; the
-times are drawn as in openpi. Differences: committed actions take part as they are and count no loss.
+times are drawn as in openpi. Differences: committed actions take part as they are and count no loss; the
+network may say the clean chunk a instead of u (`flow_target="actions"`), of which u = (x_t - a) / t. "Back to
+Basics: Let Denoising Generative Models Denoise" (Li, He, 2025), https://arxiv.org/abs/2511.13720, recommends
+that; its loss is the one above, here it is |a(x_t, t) - a|², the same weighted by t².
 """
 
 from __future__ import annotations
@@ -49,6 +52,11 @@ def integrate(velocity: Velocity, start: Tensor, time: float, steps: int, solver
             slope = velocity(middle, x.new_full((len(x),), now - length / 2))
         x = x - length * slope
     return x
+
+
+def towards(x: Tensor, clean: Tensor, time: Tensor) -> Tensor:
+    """The velocity (B, T, A) that leads from x (B, T, A), at its time (B,) above 0, to a clean chunk."""
+    return (x - clean) / time[:, None, None]
 
 
 class FlowEmbedding(nn.Module):

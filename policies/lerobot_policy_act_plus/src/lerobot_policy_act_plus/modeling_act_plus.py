@@ -28,7 +28,7 @@ from lerobot_ext.nn.left_over import left_over_actions
 
 from .configuration_act_plus import ActPlusConfig
 from .ensemble import ChunkEnsembler, blended, joined
-from .flow import draw_times, integrate
+from .flow import draw_times, integrate, towards
 from .losses import divergence, masked_error
 from .network import ActPlusNetwork, Memory, Prefix
 from .prefix import draw_prefix, last_committed
@@ -136,7 +136,8 @@ class ActPlusPolicy(ACTPolicy):
             time, noise = draw_times(size, actions.device), torch.randn_like(actions)
             share = time[:, None, None]
             hidden = self.model.decode(memory, prefix, share * noise + (1 - share) * actions, time)
-            error = (self.model.flow_head(hidden) - (noise - actions)).square()
+            wanted = actions if self.config.flow_target == "actions" else noise - actions
+            error = (self.model.flow_head(hidden) - wanted).square()
             losses["flow_loss"] = masked_error(error, free)
         if memory.mu is not None and memory.log_sigma_x2 is not None:
             losses["kld_loss"] = divergence(memory.mu, memory.log_sigma_x2)
@@ -295,9 +296,10 @@ class ActPlusPolicy(ACTPolicy):
             start = torch.lerp(self._guided([draft(memory) for memory in memories]), start, time)
 
         def velocity(noisy: Tensor, now: Tensor) -> Tensor:
-            return self._guided(
+            said = self._guided(
                 [self.model.flow_head(self.model.decode(m, prefix, noisy, now)) for m in memories]
             )
+            return towards(noisy, said, now) if self.config.flow_target == "actions" else said
 
         return integrate(velocity, start, time, self.config.flow_steps, self.config.flow_solver)
 
