@@ -158,7 +158,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
                     if step >= 3:  # the first ones warm up
                         spent[name].append(trip)
     finally:
-        child.communicate(timeout=30)
+        child.communicate(timeout=300)
     return {name: summarise(rows) for name, rows in spent.items()}
 
 
@@ -173,6 +173,30 @@ def summarise(rows: list[dict[str, float]]) -> dict[str, float]:
         "megabytes": statistics.median(row["bytes"] for row in rows) / 1e6,
         "rounds": len(trips),
     }
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    """The contestants as Markdown."""
+    lines = [
+        "| messages | MB | write, ms | round trip, ms | p95, ms | a second |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {TITLES[name]} | {row['megabytes']:.3f} | {row['write_p50_ms']:.2f} | {row['p50_ms']:.1f} | "
+        f"{row['p95_ms']:.1f} | {row['per_s']:.0f} |"
+        for name, row in results.items()
+    ]
+    return "\n".join(lines)
+
+
+def last_line(results: dict[str, dict[str, float]]) -> str:
+    """What pickle and JPEG are worth."""
+    ratio = results["lerobot_ext"]["p50_ms"] / results["pickle"]["p50_ms"]
+    smaller = results["pickle"]["megabytes"] / results["lerobot_ext_jpeg"]["megabytes"]
+    return (
+        f"async_inference: without pickle a round trip takes {ratio:.2f} times as long (median of "
+        f"{results['pickle']['rounds']:.0f}); JPEG is {smaller:.0f} times smaller"
+    )
 
 
 def draw(results: dict[str, dict[str, float]], path: Path) -> None:
@@ -204,22 +228,12 @@ def main() -> int:
         serve()
         return 0
     results = measure(20 if args.quick else args.rounds)
-    print("| messages | MB | write, ms | round trip, ms | p95, ms | a second |\n|---|---|---|---|---|---|")
-    for name, row in results.items():
-        print(
-            f"| {TITLES[name]} | {row['megabytes']:.3f} | {row['write_p50_ms']:.2f} | {row['p50_ms']:.1f} | "
-            f"{row['p95_ms']:.1f} | {row['per_s']:.0f} |"
-        )
+    print(table(results))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "async_inference.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         draw(results, args.out / "async_inference.png")
-    ratio = results["lerobot_ext"]["p50_ms"] / results["pickle"]["p50_ms"]
-    smaller = results["pickle"]["megabytes"] / results["lerobot_ext_jpeg"]["megabytes"]
-    print(
-        f"async_inference: without pickle a round trip takes {ratio:.2f} times as long (median of "
-        f"{results['pickle']['rounds']:.0f}); JPEG is {smaller:.0f} times smaller"
-    )
+    print(last_line(results))
     return 0
 
 

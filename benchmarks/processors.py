@@ -214,11 +214,35 @@ def measure(calls: Calls, count: int) -> dict[str, dict[str, float]]:
     }
 
 
-def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> None:
-    """Print a Markdown table."""
-    print(f"\n| {title} | CPU p50 µs | CPU p99 | wall p50 | wall p99 |\n|---|---:|---:|---:|---:|")
-    for name, row in rows.items():
-        print(f"| {name} | " + " | ".join(f"{value:.0f}" for value in row.values()) + " |")
+def table(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
+    """A Markdown table: median and 99th percentile of CPU time and of the wall clock."""
+    lines = [f"| {title} | CPU p50 µs | CPU p99 | wall p50 | wall p99 |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {name} | " + " | ".join(f"{value:.0f}" for value in row.values()) + " |"
+        for name, row in rows.items()
+    ]
+    return "\n".join(lines)
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """All that was measured."""
+    titles = {
+        "steps": "step on a robot's frame",
+        "pipeline": "pipeline on a robot's frame",
+        "resize": "480x640 to 224x224",
+        "policy": f"step on a batch of {document['batch']} ({document['device']})",
+    }
+    return "\n\n".join(table(title, document[name]) for name, title in titles.items())
+
+
+def last_line(document: Mapping[str, Any]) -> str:
+    """What the pipeline costs, against its budget."""
+    whole = document["pipeline"]["six steps, observation and command"]
+    fits = "within" if whole["cpu_p50_us"] < BUDGET_US else "over"
+    return (
+        f"processors: {whole['cpu_p50_us']:.0f} µs a frame for six steps (p99 {whole['cpu_p99_us']:.0f}), "
+        f"{fits} the budget of {BUDGET_US:.0f}"
+    )
 
 
 def draw(results: Mapping[str, Mapping[str, Mapping[str, float]]], path: Path) -> None:
@@ -264,20 +288,12 @@ def main() -> None:
         "resize": measure(resizers(frames), calls),
         "policy": measure(policy_steps(args.device, args.batch), max(5, calls // 100)),
     }
-    table("step on a robot's frame", results["steps"])
-    table("pipeline on a robot's frame", results["pipeline"])
-    table("480x640 to 224x224", results["resize"])
-    table(f"step on a batch of {args.batch} ({args.device})", results["policy"])
     args.out.mkdir(parents=True, exist_ok=True)
     document = {"calls": calls, "batch": args.batch, "device": args.device, **results}
+    print(f"\n{tables(document)}")
     (args.out / "processors.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
     draw(results, args.out / "processors.png")
-    whole = results["pipeline"]["six steps, observation and command"]
-    fits = "within" if whole["cpu_p50_us"] < BUDGET_US else "over"
-    print(
-        f"processors: {whole['cpu_p50_us']:.0f} µs a frame for six steps (p99 {whole['cpu_p99_us']:.0f}), "
-        f"{fits} the budget of {BUDGET_US:.0f}"
-    )
+    print(last_line(document))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 BUDGET_MS = 150.0
 
@@ -114,6 +116,15 @@ def summarise(timings: dict[str, list[tuple[float, float]]]) -> dict[str, float]
     return summary
 
 
+def last_line(record: Mapping[str, Any]) -> str:
+    """What our plugins add."""
+    least = 1e3 * (record["with_cpu_least_s"] - record["without_cpu_least_s"])
+    return (
+        f"plugins add {record['added_cpu_ms']:.0f} ms CPU ({least:.0f} ms by the least of each side), "
+        f"{record['added_wall_ms']:.0f} ms wall to {record['command']} (budget {BUDGET_MS:.0f} ms)"
+    )
+
+
 def draw(timings: dict[str, list[tuple[float, float]]], title: str, path: Path) -> None:
     """Draw each run's CPU time, both sides in pairs."""
     import matplotlib
@@ -159,11 +170,7 @@ def main() -> None:
     }
     (args.out / "startup.json").write_text(json.dumps(record, indent=2))
     draw(timings, f"{args.command} --help", args.out / "startup.png")
-    least = 1e3 * (summary["with_cpu_least_s"] - summary["without_cpu_least_s"])
-    print(
-        f"plugins add {summary['added_cpu_ms']:.0f} ms CPU ({least:.0f} ms by the least of each side), "
-        f"{summary['added_wall_ms']:.0f} ms wall to {args.command} (budget {BUDGET_MS:.0f} ms)"
-    )
+    print(last_line(record))
 
 
 if __name__ == "__main__":

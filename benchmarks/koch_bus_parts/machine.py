@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,7 @@ BENCH_PRIORITY: Final = 20
 CLIENT_PRIORITY: Final = 18
 """Real-time priorities: above other benches of this machine; a bench must never wait for its client."""
 
+ON_A_BUS: Final = ("lerobot", "lerobot_robot_koch", "lerobot_env_koch", "dynamixel-sdk", "pyserial", "numpy")
 CLIENT_NICE: Final = -8
 HOST_STALL_MS: Final = 10.0
 """A frame whose client waited this long for a processor is the machine's doing; the bench's threshold too."""
@@ -70,9 +72,12 @@ def prefer_this_process(real_time: bool) -> str:
     return "nice"
 
 
-def describe() -> dict[str, Any]:
-    """Machine, versions and conditions of a run, for the record."""
-    names = ("lerobot", "lerobot_robot_koch", "lerobot_env_koch", "dynamixel-sdk", "pyserial", "numpy")
+def describe(names: Sequence[str] = ON_A_BUS) -> dict[str, Any]:
+    """Machine, versions and conditions of a run, for the record.
+
+    Args:
+        names (`Sequence[str]`): Distributions whose versions count.
+    """
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "processor": _processor(),

@@ -57,6 +57,7 @@ class Block:
 def pages() -> list[Path]:
     """Every page that users read: READMEs, `docs/`, and their translations."""
     found = [ROOT / "README.md", *ROOT.glob("README.*.md"), *sorted((ROOT / "docs").glob("*.md"))]
+    found.append(ROOT / "docs" / "results" / "README.md")
     for folder in ("policies", "robots", "processors"):
         found += sorted(ROOT.glob(f"{folder}/*/README*.md")) + sorted(
             ROOT.glob(f"{folder}/*/src/**/README.md")
