@@ -12,9 +12,21 @@ from stock_cli import environment
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LAPO_NETWORK = [
+    "--policy.hidden_dim=16",
+    "--policy.obs_feature_dim=16",
+    "--policy.image_feature_dim=16",
+    "--policy.image_size=[32,32]",
+]
 SIZES = {
     "custom_processor_step": [],
+    "hierarchical_with_budget": ["--steps", "2", "--episodes", "2", "--budgets", "50"],
+    "lapo_from_hdf5": ["--frames", "120", "--steps", "2", "--", *LAPO_NETWORK],
+    "offline_eval": ["--steps", "2", "--episodes", "5"],
+    "q_chunking_online": ["--steps", "2", "--episodes", "3", "--online_steps", "60", "--width", "16"],
+    "record_virtual_arm": ["--episodes", "1", "--seconds", "3"],
     "third_party_plugin": ["--steps", "50"],
+    "two_processes": ["--steps", "2", "--episodes", "2", "--batch_size", "2"],
 }
 
 
