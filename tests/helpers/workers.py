@@ -18,6 +18,7 @@ BENCH: Final = (
     "tests/cli/test_quickstart_cli.py",
     "tests/docs/test_docs_run.py::test_the_marked_commands_of_a_page_work[docs/koch.md]",
     "tests/docs/test_docs_run.py::test_the_marked_commands_of_a_page_work[docs/quickstart.md]",
+    "tests/examples/test_examples.py::test_an_example_ends_as_it_says[record_virtual_arm]",
     "tests/examples/test_koch_end_effector.py::test_the_example",
     "tests/packaging/test_round_trip.py",
 )
