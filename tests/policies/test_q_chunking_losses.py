@@ -186,6 +186,21 @@ def test_the_one_step_actor_teaches_neither_critics_nor_flow(logs):
     assert touched == {"one_step"}
 
 
+def test_the_one_step_actor_learns_from_every_so_manieth_sample(logs, monkeypatch):
+    found = []
+    for every, rows in ((3, slice(None)), (1, slice(None, None, 3))):
+        policy = build(logs, distill_every=every)
+        monkeypatch.setattr(
+            policy.actor, "noise", lambda condition: torch.full((len(condition.features), 2), 0.3)
+        )
+        batch = {name: value[rows] for name, value in logs.batch(np.arange(10), HORIZON).items()}
+        loss, _ = policy.forward(batch)
+        loss.backward()
+        found.append([p.grad for p in policy.actor.one_step.parameters()])
+    for thin, alone in zip(*found, strict=True):
+        torch.testing.assert_close(thin, alone)
+
+
 @pytest.fixture(scope="module")
 def distilled(logs):
     return train(logs, alpha=0.3, **PUBLISHED)

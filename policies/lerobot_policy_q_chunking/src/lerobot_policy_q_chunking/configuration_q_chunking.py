@@ -102,6 +102,8 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
             against the value.
         normalize_q (`bool`, *optional*, defaults to `True`): `"distill"`: divide the value by its mean
             magnitude in the batch, so that `alpha` does not depend on the scale of the rewards.
+        distill_every (`int`, *optional*, defaults to `2`): `"distill"`: the one-step actor learns from every
+            so-manieth sample of a batch; walking along the flow for all of them is most of a step.
         bc_weight (`float`, *optional*, defaults to `1.0`): Weight of the flow policy's own loss.
         num_samples (`int`, *optional*, defaults to `4`): `"best_of_n"`: chunks among which the critics
             choose when acting.
@@ -171,6 +173,7 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     # Extraction.
     alpha: float = 100.0
     normalize_q: bool = True
+    distill_every: int = 2
     bc_weight: float = 1.0
     num_samples: int = 4
     num_target_samples: int = 8
@@ -194,7 +197,7 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         for name in (
             "n_action_steps", "n_critics", "hidden_layers", "hidden_dim", "obs_feature_dim", "flow_steps",
             "actor_hidden_dim", "actor_hidden_layers", "transformer_layers", "transformer_heads",
-            "num_samples", "num_target_samples",
+            "num_samples", "num_target_samples", "distill_every",
         ):  # fmt: skip
             self._require(name, getattr(self, name) >= 1, "must be at least 1")
         self._require("image_feature_dim", self.image_feature_dim >= 16, "must be at least 16")

@@ -112,18 +112,28 @@ class Objective:
             weights = self._advantages(batch, known, reached, parts, values)
         total = total + cfg.bc_weight * masked_mean(weights * cloned, counted, "none")
         if cfg.extraction == "distill":
-            distance, rising, raised = distill_loss(
-                self._own,
-                self._critic,
-                condition,
-                features.detach(),
-                self._own.noise(condition),
-                cfg.normalize_q,
-            )
-            total = total + masked_mean(cfg.alpha * distance + rising, counted, "none")
-            parts["distill_loss"] = _mean(distance, counted)
-            values["q_of_actor"] = _mean(raised, counted)
+            total = total + self._distilled(condition, features, counted, parts, values)
         return Losses(total, parts, values)
+
+    def _distilled(
+        self,
+        condition: Condition,
+        features: Tensor,
+        counted: Tensor,
+        parts: dict[str, Tensor],
+        values: dict[str, Tensor],
+    ) -> Tensor:
+        """The one-step actor's loss (B,) on every `distill_every`th sample, as a mean over these."""
+        cfg, some = self.config, slice(None, None, self.config.distill_every)
+        thin = Condition(condition.features[some], condition.context[some])
+        distance, rising, raised = distill_loss(
+            self._own, self._critic, thin, features[some].detach(), self._own.noise(thin), cfg.normalize_q
+        )
+        parts["distill_loss"] = _mean(distance, counted[some])
+        values["q_of_actor"] = _mean(raised, counted[some])
+        spread = torch.zeros_like(counted, dtype=distance.dtype)
+        spread[some] = masked_mean(cfg.alpha * distance + rising, counted[some], "none")
+        return spread * (len(spread) / len(distance))
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
