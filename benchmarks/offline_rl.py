@@ -39,6 +39,7 @@ BLOCKS = {
 }
 """By the method that it is about: a README, its block, and the methods in it."""
 QUICK = Conditions(demos=6, steps=20, episodes=2)
+Skills = dict[str, dict[str, int]]
 OPTIONS = ("task", "demos", "steps", "episodes")
 
 
@@ -99,18 +100,22 @@ def command(conditions: Conditions, shown: list[dict[str, Any]]) -> str:
     )
 
 
-def about(out: Path, conditions: Conditions) -> str:
+def skills(out: Path, conditions: Conditions) -> Skills:
+    """What is in the logs."""
+    return stages.skills_of(stages.data_folder(out, conditions.task, conditions.demos))
+
+
+def about(data: Skills, conditions: Conditions) -> str:
     """What was compared, in words."""
-    data = stages.data_folder(out, conditions.task, conditions.demos)
     return f"Koch {conditions.task}, {stages.about_data(data)}, {conditions.steps} steps"
 
 
-def readme_block(out: Path, conditions: Conditions, shown: list[dict[str, Any]], mine: str) -> str:
+def readme_block(data: Skills, conditions: Conditions, shown: list[dict[str, Any]], mine: str) -> str:
     """Some cells of a task as a README has them, with sentences about the method `mine`."""
     rates = tables.by_method(shown)
     when = blocks.days(cell["measured"] for cell in shown)
     lines = [f"`{command(conditions, shown)}`, {when}:", ""]
-    lines += [f"{about(out, conditions)} of {conditions.batch} frames.", "", tables.offline_table(rates), ""]
+    lines += [f"{about(data, conditions)} of {conditions.batch} frames.", "", tables.offline_table(rates), ""]
     return "\n".join([*lines, " ".join(tables.against(rates, mine))]).rstrip()
 
 
@@ -121,17 +126,17 @@ def write_readmes(out: Path, every: list[tuple[Conditions, list[dict[str, Any]]]
         for conditions, found in every:
             shown = [cell for cell in found if cell["method"] in methods]
             if any(cell["method"] == mine for cell in shown):
-                text.append(readme_block(out, conditions, shown, mine))
+                text.append(readme_block(skills(out, conditions), conditions, shown, mine))
         if text:
             blocks.write_block(readme, block, "\n\n".join(text))
 
 
 def tell(out: Path, conditions: Conditions, found: list[dict[str, Any]]) -> str:
     """Print and write the cells of a task; gives the last line about it."""
-    rates, data = tables.by_method(found), stages.data_folder(out, conditions.task, conditions.demos)
+    rates, data = tables.by_method(found), skills(out, conditions)
     table, name = tables.offline_table(rates), f"offline_rl_{conditions.task}"
-    print(f"\n{about(out, conditions)}\n\n{table}\n")
-    written = {"conditions": asdict(conditions), "data": stages.skills_of(data), "summary": rates}
+    print(f"\n{about(data, conditions)}\n\n{table}\n")
+    written = {"conditions": asdict(conditions), "data": data, "summary": rates}
     (out / f"{name}.json").write_text(json.dumps(written | {"cells": found}, indent=2))
     (out / f"{name}.md").write_text(table + "\n")
     title = f"Simulated Koch, {conditions.task}, logs of mixed quality"

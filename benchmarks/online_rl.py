@@ -36,6 +36,7 @@ from rl_parts.methods import METHODS, learns_values
 from rl_parts.online_cells import Conditions
 
 BLOCK, PICTURE = "online results", "online_rl.png"
+Skills = dict[str, dict[str, int]]
 OPTIONS = ("demos", "offline_steps", "online_steps", "episodes")
 
 
@@ -129,24 +130,26 @@ def command(conditions: Conditions, every: list[dict[str, Any]]) -> str:
     )
 
 
-def about(out: Path, conditions: Conditions, every: list[dict[str, Any]]) -> str:
-    """What was done, in words."""
-    logs = "; ".join(
-        f"{task}: {stages.about_data(stages.data_folder(out, task, conditions.demos))}"
-        for task in dict.fromkeys(cell["task"] for cell in every)
-    )
+def about(data: dict[str, Skills], conditions: Conditions) -> str:
+    """What was done on logs of these skills, by task, in words."""
+    logs = "; ".join(f"{task}: {stages.about_data(skills)}" for task, skills in data.items())
     return (
         f"{conditions.offline_steps} updates on logs, then {conditions.online_steps} steps of the "
         f"environment with {conditions.batch} frames an update. Koch {logs}"
     )
 
 
-def readme_block(out: Path, conditions: Conditions, every: list[dict[str, Any]], picture: str) -> str:
+def readme_block(data: dict[str, Skills], conditions: Conditions, every: list[dict[str, Any]]) -> str:
     """The cells as the README has them."""
     rates = tables.by_stage(every)
     when = blocks.days(cell[stage]["measured"] for cell in every for stage in ("offline", "online"))
-    lines = [f"`{command(conditions, every)}`, {when}:", "", f"{about(out, conditions, every)}.", ""]
-    lines += [tables.online_table(rates), "", f"![Success curves of all seeds]({picture})", ""]
+    lines = [f"`{command(conditions, every)}`, {when}:", "", f"{about(data, conditions)}.", ""]
+    lines += [
+        tables.online_table(rates),
+        "",
+        f"![Success curves of all seeds](../../docs/images/{PICTURE})",
+        "",
+    ]
     return "\n".join([*lines, *(f"- {line}" for line in tables.online_verdict(rates))])
 
 
@@ -160,16 +163,19 @@ def main() -> None:
     conditions = comparable(made, args.out)
     rates = tables.by_stage(every)
     table = tables.online_table(rates)
-    print(f"\n{about(args.out, conditions, every)}\n\n{table}")
+    data = {
+        task: stages.skills_of(stages.data_folder(args.out, task, conditions.demos))
+        for task in dict.fromkeys(cell["task"] for cell in every)
+    }
+    print(f"\n{about(data, conditions)}\n\n{table}")
     summary = {f"{method} {task}": stages_ for (method, task), stages_ in rates.items()}
-    written = {"conditions": asdict(conditions), "summary": summary, "cells": every}
+    written = {"conditions": asdict(conditions), "data": data, "summary": summary, "cells": every}
     (args.out / "online_rl.json").write_text(json.dumps(written, indent=2))
     (args.out / "online_rl.md").write_text(table + "\n")
     pictures.success_curves(every, args.out / PICTURE)
     if args.write_readme:
         shutil.copy(args.out / PICTURE, blocks.IMAGES / PICTURE)
-        place = f"../../docs/images/{PICTURE}"
-        blocks.write_block(blocks.Q_CHUNKING, BLOCK, readme_block(args.out, conditions, every, place))
+        blocks.write_block(blocks.Q_CHUNKING, BLOCK, readme_block(data, conditions, every))
     print("; ".join(tables.online_verdict(rates)))
     if failures:
         sys.exit(1)

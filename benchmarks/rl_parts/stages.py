@@ -52,9 +52,8 @@ def skills_of(root: Path) -> dict[str, dict[str, int]]:
     }
 
 
-def about_data(root: Path) -> str:
-    """Where the logs come from, in words."""
-    data = skills_of(root)
+def about_data(data: dict[str, dict[str, int]]) -> str:
+    """Where logs of these skills come from, in words."""
     skills = ", ".join(f"{skill} {n['successes']} of {n['episodes']}" for skill, n in data.items())
     return f"{sum(n['episodes'] for n in data.values())} logged episodes (succeeded: {skills})"
 

@@ -112,6 +112,10 @@ def _offline(mine: str) -> Callable[[Kept], list[str]]:
     return texts
 
 
+def _online(kept: Kept) -> list[str]:
+    return [reports.online_block(kept["figures"])]
+
+
 def _marked(name: str) -> tuple[str, str]:
     from rl_parts import blocks
 
@@ -233,7 +237,7 @@ def quotes() -> list[Quote]:
         Quote("act_plus", f"{_POLICIES}act_plus/README.md", _act_plus, *_marked("results")),
         Quote("offline_rl", f"{_POLICIES}lapo/README.md", _offline("lapo"), *_marked("results")),
         Quote("offline_rl", chunking, _offline("qc"), *_marked("offline results")),
-        Quote("online_rl", chunking, _tables, *_marked("online results")),
+        Quote("online_rl", chunking, _online, *_marked("online results")),
         Quote("q_chunking", chunking, _tables, *_marked("cost")),
         Quote("data_path", "robots/lerobot_camera_pyav/README.md", _whole),
         Quote("async_inference", "docs/async_inference.md", _whole),

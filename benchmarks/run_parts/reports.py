@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 Figures = Any
 
@@ -50,6 +48,13 @@ def _offline_rl(figures: Figures) -> Report:
     )
 
 
+def _online_rl(figures: Figures) -> Report:
+    from rl_parts import tables
+
+    rates = tables.by_stage(figures["cells"])
+    return Report("; ".join(tables.online_verdict(rates)), tables.online_table(rates))
+
+
 def _q_chunking(figures: Figures) -> Report:
     bench = importlib.import_module("q_chunking")
     steps, chunks = figures["steps"], figures["chunks"]
@@ -89,6 +94,7 @@ REPORTS: dict[str, Callable[[Figures], Report]] = {
     "hierarchical": _hierarchical,
     "act_plus": _act_plus,
     "offline_rl": _offline_rl,
+    "online_rl": _online_rl,
     "q_chunking": _q_chunking,
     "data_path": _data_path,
     "koch_bus": _koch_bus,
@@ -111,7 +117,6 @@ def offline_block(figures: Figures, mine: str, methods: tuple[str, ...]) -> str:
         mine (`str`): The method that the block is about.
         methods (`tuple[str, ...]`): Those in it.
     """
-    from rl_parts import stages
     from rl_parts.cells import Conditions
 
     bench = importlib.import_module("offline_rl")
@@ -119,7 +124,17 @@ def offline_block(figures: Figures, mine: str, methods: tuple[str, ...]) -> str:
     for one in figures.values():
         shown = [cell for cell in one["cells"] if cell["method"] in methods]
         if any(cell["method"] == mine for cell in shown):
-            # What the benchmark counts in the logs stands in its JSON; the logs are not here.
-            with mock.patch.object(stages, "skills_of", return_value=one["data"]):
-                text.append(bench.readme_block(Path(), Conditions(**one["conditions"]), shown, mine))
+            text.append(bench.readme_block(one["data"], Conditions(**one["conditions"]), shown, mine))
     return "\n\n".join(text)
+
+
+def online_block(figures: Figures) -> str:
+    """All tasks as `benchmarks/online_rl.py --write-readme` puts them into a README."""
+    from rl_parts.online_cells import Conditions
+
+    given = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in figures["conditions"].items()
+    }
+    bench = importlib.import_module("online_rl")
+    return str(bench.readme_block(figures["data"], Conditions(**given), figures["cells"]))
