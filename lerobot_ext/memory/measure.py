@@ -65,7 +65,7 @@ def measure(subject: Subject, size: int, optimizer: Any, device: str, *, amp: bo
     found = Measured(device, size)
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
     try:
-        policy = subject.changed(device=device).build()
+        policy = subject.changed({"device": device}).build()
         batch = {
             key: value.to(device) if isinstance(value, Tensor) else value
             for key, value in subject.batch(size).items()

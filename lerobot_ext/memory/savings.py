@@ -65,18 +65,21 @@ def savings(
 def _changes(
     subject: Subject, size: int, optimizer: Any, amp: bool, foreach: bool | None
 ) -> Iterator[tuple[str, str, Callable[[], Usage]]]:
-    config = subject.config
+    config, actor = subject.config, getattr(subject.config, "actor", None)
 
-    def changed(amp: bool = amp, **values: Any) -> Callable[[], Usage]:
-        return lambda: estimate(subject.changed(**values), size, optimizer, amp=amp, foreach=foreach)
+    def changed(name: str, value: Any, amp: bool = amp) -> tuple[str, Callable[[], Usage]]:
+        how = f"--policy.{name}={str(value).lower()}"
+        return how, lambda: estimate(
+            subject.changed({name: value}), size, optimizer, amp=amp, foreach=foreach
+        )
 
     if getattr(config, "dtype", None) == "float32":
-        yield "weights and arithmetic in bfloat16", "--policy.dtype=bfloat16", changed(True, dtype="bfloat16")
+        yield "weights and arithmetic in bfloat16", *changed("dtype", "bfloat16", amp=True)
     elif not amp and getattr(config, "use_amp", None) is False:
-        yield "mixed precision (16 bit)", "--policy.use_amp=true", changed(True)
-    if getattr(config, "gradient_checkpointing", None) is False:
-        how = "--policy.gradient_checkpointing=true"
-        yield "gradient checkpointing", how, changed(gradient_checkpointing=True)
+        yield "mixed precision (16 bit)", *changed("use_amp", True, amp=True)
+    for owner, one in (("", config), ("actor.", actor)):
+        if getattr(one, "gradient_checkpointing", None) is False:
+            yield "gradient checkpointing", *changed(f"{owner}gradient_checkpointing", True)
     for times in (2, 4):
         if size % times == 0 and size // times >= 2:
             how = f"--batch_size={size // times} --optimizer.type=accumulated_{optimizer.type}"
@@ -89,7 +92,9 @@ def _changes(
             )
     for field in fields(config):
         if field.name.startswith(("freeze_", "train_expert_only")) and getattr(config, field.name) is False:
-            yield f"frozen: {field.name}", f"--policy.{field.name}=true", changed(**{field.name: True})
+            yield f"frozen: {field.name}", *changed(field.name, True)
+    if actor is not None and getattr(config, "actor_lora_rank", None) == 0 and _takes_lora(actor):
+        yield f"LoRA of rank {LORA_RANK} in the actor", *changed("actor_lora_rank", LORA_RANK)
     if _takes_lora(config) and not subject.lora_rank:
         yield (
             f"LoRA of rank {LORA_RANK}, the rest frozen",

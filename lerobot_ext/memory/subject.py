@@ -11,6 +11,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -90,11 +91,21 @@ class Subject:
         made: nn.Module = policy
         return made
 
-    def changed(self, **fields: Any) -> Subject:
-        """The same with other values in its configuration."""
+    def changed(self, values: Mapping[str, Any]) -> Subject:
+        """The same with other values in its configuration, by their names behind `--policy.`.
+
+        Raises:
+            CommandError: They do not go with the others.
+        """
         config = copy.deepcopy(self.config)
-        for name, value in fields.items():
-            setattr(config, name, value)
+        for name, value in values.items():
+            *owners, own = name.split(".")
+            setattr(reduce(getattr, owners, config), own, value)
+        try:
+            with _quiet():
+                config.__post_init__()
+        except ValueError as error:
+            raise CommandError(str(error), "leave it as it is") from error
         return replace(self, config=config)
 
 
@@ -129,8 +140,8 @@ def open_subject(words: Sequence[str], robot: Robot) -> Subject:
             _make_features(config, robot)
         folders = (tempfile.TemporaryDirectory(ignore_cleanup_errors=True),)
         meta = _made_up(config, Path(folders[0].name))
-    for one in (config, getattr(config, "actor", None)):  # a policy may have another one as its actor
-        if one is not None and getattr(one, "pretrained_backbone_weights", None) is not None:
+    for one in _parts(config):
+        if getattr(one, "pretrained_backbone_weights", None) is not None:
             one.pretrained_backbone_weights = None  # would be downloaded; random ones are as large
     try:
         with _quiet():
@@ -183,6 +194,11 @@ def _read_config(words: list[str]) -> tuple[Any, Path | None]:
         return draccus.parse(chosen, args=[*without(("type", "device", "push_to_hub")), *fixed]), None
 
 
+def _parts(config: Any) -> list[Any]:
+    """The configurations of a policy: its own, and that of another policy which is its actor."""
+    return [one for one in (config, getattr(config, "actor", None)) if one is not None]
+
+
 def _take_features(config: Any, features: Any) -> None:
     """Fill in a dataset's, as `make_policy` does."""
     from lerobot.configs import FeatureType
@@ -230,7 +246,7 @@ def _samples(config: Any, meta: Any, folder: Path | None) -> tuple[dict[str, Any
             return dict(before(dict(batch))), ""
     except Exception as error:  # noqa: BLE001 - a tokenizer that is not on this machine, mostly
         note = f"its preprocessor cannot run here ({describe_error(error)[:160]})"
-    length = getattr(config, "tokenizer_max_length", None)
+    length = max(getattr(one, "tokenizer_max_length", None) or 0 for one in _parts(config))
     if length:
         batch[OBS_LANGUAGE_TOKENS] = torch.zeros(_SAMPLES, length, dtype=torch.long)
         batch[OBS_LANGUAGE_ATTENTION_MASK] = torch.ones(_SAMPLES, length, dtype=torch.bool)

@@ -130,7 +130,7 @@ def test_what_saves_memory_is_what_the_policy_offers(monkeypatch):
     lora = found["--peft.method_type"].usage
     assert 0 < lora.n_trained < 0.2 * lora.parameters_below("")
     assert lora.total(GRADIENTS) == 4 * lora.n_trained
-    again = subject.changed(dtype="bfloat16")
+    again = subject.changed({"dtype": "bfloat16"})
     whole = estimate(again, 8, optimizer, amp=True)
     for saving in savings(again, 8, optimizer, amp=True, foreach=True):
         assert saving.usage.peak < whole.peak, saving.what
@@ -166,6 +166,23 @@ def test_pi0_of_full_size_is_estimated_without_its_memory():
     assert found.total(PARAMETERS) > 14e9
     assert grown < 2e6, f"{grown} kB more"
     assert any("48 tokens" in note for note in subject.notes)
+
+
+@needs_pi0
+def test_another_policy_as_the_actor_is_estimated_with_its_prompt_and_offers_what_saves(monkeypatch):
+    shrink_pi0(monkeypatch)
+    words = ["--policy.type=q_chunking", "--policy.extraction=awr", "--policy.chunk_size=2"]
+    words += ["--policy.n_action_steps=2", *(word.replace("policy.", "policy.actor.") for word in PI0)]
+    monkeypatch.setattr("sys.argv", ["lerobot-ext", "memory", *words])  # an actor's options are found there
+    subject = open_subject(words, ROBOT)
+    assert any("6 tokens" in note for note in subject.notes)
+    optimizer = subject.config.get_optimizer_preset()
+    whole = estimate(subject, 4, optimizer)
+    found = {one.how.split("=")[0]: one for one in savings(subject, 4, optimizer, foreach=True)}
+    checkpointing, lora = "--policy.actor.gradient_checkpointing", "--policy.actor_lora_rank"
+    assert found[checkpointing].usage.total(ACTIVATIONS) < whole.total(ACTIVATIONS)
+    assert found[lora].usage.below(GRADIENTS, "actor") < 0.5 * whole.below(GRADIENTS, "actor")
+    assert "leaves `extraction` 'awr' nothing to train" in found["--policy.freeze_actor"].why
 
 
 def test_code_that_asks_for_values_is_answered_and_copies_are_made():
