@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_PREFIX, OBS_STATE
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from .bounds import ValueBounds, value_bounds
 from .chunks import chunk_targets, hold_last
 from .fqe import EvaluationData, EvaluationOptions, fitted_q_evaluation
 from .labels import Episodes, read_episodes
+from .policy import LearnsFromLogs
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -216,19 +217,15 @@ class Logs:
         """Features (N, D), the policy's chunks (N, H * A) and the logged actions (N, A), normalised."""
         features, said, logged = [], [], []
         loader = torch.utils.data.DataLoader(
-            torch.utils.data.Subset(self.dataset, rows.tolist()), batch_size=_BATCH, shuffle=False
+            torch.utils.data.Subset(_frames(self.dataset, loaded), rows.tolist()), batch_size=_BATCH
         )
         policy = loaded.policy
-        if getattr(loaded.config, "n_obs_steps", 1) > 1:
-            raise ValueError(
-                f"{loaded.config.type} looks at several frames; fqe asks for actions frame by frame."
-            )
         with torch.inference_mode():
             for raw in loader:
-                batch = loaded.preprocessor(raw)
-                logged.append(batch[ACTION].float().cpu())
+                batch = dict(loaded.preprocessor(raw))
+                logged.append(batch.pop(ACTION).float().cpu())
                 policy.reset()
-                chunk = policy.predict_action_chunk({k: v for k, v in batch.items() if k != ACTION})
+                chunk = policy.predict_action_chunk(dict(batch))
                 said.append(chunk[:, :horizon].flatten(1).float().cpu())
                 features.append(_features(policy, batch, notes).float().cpu())
         # Out of inference mode, so that the critic may be trained on them.
@@ -291,6 +288,29 @@ class Logs:
         here, there = actions[low, width].double(), actions[high, width].double()
         slope = torch.where(span > 0, (there - here) / span.clamp_min(1e-12), 0.0)
         return (here + (raw - seen[low, width]) * slope).float()
+
+
+def _frames(dataset: LeRobotDataset, loaded: Loaded) -> LeRobotDataset:
+    """Single frames; for a policy of ours over one that looks back, the frames around each as in training.
+
+    Raises:
+        ValueError: A policy of LeRobot's looks back, which it does by remembering what it was shown.
+    """
+    from lerobot.datasets.factory import resolve_delta_timestamps
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    config = loaded.config
+    if getattr(config, "n_obs_steps", 1) > 1:
+        raise ValueError(f"{config.type} looks at several frames; fqe asks for actions frame by frame.")
+    if not isinstance(loaded.policy, LearnsFromLogs) or min(config.observation_delta_indices) >= 0:
+        return dataset
+    wanted = resolve_delta_timestamps(config, dataset.meta) or {}
+    return LeRobotDataset(
+        dataset.repo_id,
+        root=dataset.root,
+        episodes=dataset.episodes,
+        delta_timestamps={key: at for key, at in wanted.items() if key.startswith(OBS_PREFIX)},
+    )
 
 
 def _rules(config: Any, settings: Settings) -> dict[str, Any]:

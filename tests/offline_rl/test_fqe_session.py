@@ -10,11 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot_policy_q_chunking import QChunkingConfig
+from q_chunking_over import SMALL, build, hierarchical_diffusion
+from rewarded import write_rewarded
 
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.offline_rl import fqe_session
 from lerobot_ext.offline_rl.fqe_session import Logs, Ranking, Row, Settings, find_run, point_to_best, write
+from lerobot_ext.offline_rl.labels import read_episodes
 from lerobot_ext.offline_rl.toy import Corridor, CorridorLogs
+from lerobot_ext.testing.contracts.synthetic import synthetic_features
 
 CORRIDOR = Corridor(cells=5)
 
@@ -78,6 +84,28 @@ def test_what_cannot_be_valued_is_refused():
         value(Constant(1.0), every=3)
     with pytest.raises(ValueError, match="several frames"):
         value(Constant(1.0), n_obs_steps=2)
+
+
+def test_a_policy_over_one_that_looks_back_is_shown_what_lies_before(tmp_path, monkeypatch):
+    write_rewarded(tmp_path / "data", [6, 5], [True, False])
+    dataset = LeRobotDataset("user/data", root=tmp_path / "data")
+    shapes = synthetic_features(3, 3, (), 0)
+    config = QChunkingConfig(extraction="best_of_n", **SMALL, **shapes, actor=hierarchical_diffusion())
+    policy, seen = build(config), []
+
+    def chunk(batch):
+        seen.append(policy._window(batch)["observation.state"])
+        return torch.zeros(len(seen[-1]), 4, 3)
+
+    monkeypatch.setattr(policy, "predict_action_chunk", chunk)
+    loaded = SimpleNamespace(policy=policy, config=config, preprocessor=dict)
+    Logs(dataset, read_episodes(dataset.meta), [0, 1]).evaluate(loaded, Settings(steps=1, members=2), [])
+    states = torch.stack([dataset[row]["observation.state"] for row in range(11)])
+    frames = torch.tensor(policy._borrowed.acting)
+    assert frames.min() < 0
+    first, last = (torch.tensor([0] * 6 + [6] * 5), torch.tensor([5] * 6 + [10] * 5))
+    wanted = (torch.arange(11)[:, None] + frames).clamp(first[:, None], last[:, None])
+    torch.testing.assert_close(torch.cat(seen), states[wanted])
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):
