@@ -36,7 +36,8 @@ from rl_parts.methods import METHODS, learns_values
 from rl_parts.online_cells import Conditions
 
 BLOCK, PICTURE = "online results", "online_rl.png"
-Skills = dict[str, dict[str, int]]
+Part, Cells = dict[str, Any], list[dict[str, Any]]
+"""The cells of a task, with their conditions and what the logs hold."""
 OPTIONS = ("demos", "offline_steps", "online_steps", "episodes")
 
 
@@ -98,52 +99,62 @@ def measure(args: argparse.Namespace) -> list[str]:
         return side_by_side(work, args.jobs, commands)
 
 
-def comparable(made: list[Conditions], out: Path) -> Conditions:
-    """What all cells have in common, but for the task.
+def by_task(made: list[Conditions], every: Cells, out: Path) -> dict[str, Part]:
+    """The cells of each task with what they have in common, and their logs.
 
     Raises:
-        SystemExit: They differ in something else.
+        SystemExit: Cells of a task differ in something else than policy and seed.
     """
-    kinds = list({replace(one, task=""): None for one in made})
-    if len(kinds) > 1:
-        differ = sorted(k for k in asdict(kinds[0]) if len({asdict(kind)[k] for kind in kinds}) > 1)
-        raise SystemExit(
-            f"{out} holds results of different {', '.join(differ)}, which cannot be compared; measure them "
-            "all alike, or into another --out."
-        )
-    return kinds[0]
+    found: dict[str, Part] = {}
+    for task in dict.fromkeys(cell["task"] for cell in every):
+        kinds = list({one: None for one in made if one.task == task})
+        if len(kinds) > 1:
+            differ = sorted(k for k in asdict(kinds[0]) if len({asdict(kind)[k] for kind in kinds}) > 1)
+            raise SystemExit(
+                f"{out} holds results on {task} of different {', '.join(differ)}, which cannot be compared; "
+                "measure them all alike, or into another --out."
+            )
+        found[task] = {
+            "conditions": asdict(kinds[0]),
+            "data": stages.skills_of(stages.data_folder(out, task, kinds[0].demos)),
+            "cells": [cell for cell in every if cell["task"] == task],
+        }
+    return found
 
 
-def command(conditions: Conditions, every: list[dict[str, Any]]) -> str:
-    """What measures these cells."""
-    tasks, names = (",".join(dict.fromkeys(cell[key] for cell in every)) for key in ("task", "method"))
-    options = [f"--{name} {getattr(conditions, name)}" for name in OPTIONS]
+def command(part: Part) -> str:
+    """What measures the cells of a task."""
+    conditions, cells = part["conditions"], part["cells"]
+    options = [f"--{name} {conditions[name]}" for name in OPTIONS]
     options += [
-        f'--{name} "{shlex.join(getattr(conditions, name))}"'
-        for name in ("train", "online")
-        if getattr(conditions, name)
+        f'--{name} "{shlex.join(conditions[name])}"' for name in ("train", "online") if conditions[name]
     ]
-    seeds = max(cell["seed"] for cell in every) + 1
+    policies = ",".join(dict.fromkeys(cell["method"] for cell in cells))
     return (
-        f"uv run python benchmarks/online_rl.py --policy {names} --tasks {tasks} --seeds {seeds} "
-        f"{' '.join(options)}"
+        f"uv run python benchmarks/online_rl.py --policy {policies} "
+        f"--tasks {conditions['task']} --seeds {max(c['seed'] for c in cells) + 1} {' '.join(options)}"
     )
 
 
-def about(data: dict[str, Skills], conditions: Conditions) -> str:
-    """What was done on logs of these skills, by task, in words."""
-    logs = "; ".join(f"{task}: {stages.about_data(skills)}" for task, skills in data.items())
+def about(part: Part) -> str:
+    """What was done, in words."""
+    conditions = part["conditions"]
     return (
-        f"{conditions.offline_steps} updates on logs, then {conditions.online_steps} steps of the "
-        f"environment with {conditions.batch} frames an update. Koch {logs}"
+        f"Koch {conditions['task']}, {stages.about_data(part['data'])}: "
+        f"{conditions['offline_steps']} updates on these logs, then {conditions['online_steps']} steps of "
+        f"the environment, {conditions['batch']} frames an update"
     )
 
 
-def readme_block(data: dict[str, Skills], conditions: Conditions, every: list[dict[str, Any]]) -> str:
+def readme_block(parts: dict[str, Part]) -> str:
     """The cells as the README has them."""
-    rates = tables.by_stage(every)
-    when = blocks.days(cell[stage]["measured"] for cell in every for stage in ("offline", "online"))
-    lines = [f"`{command(conditions, every)}`, {when}:", "", f"{about(data, conditions)}.", ""]
+    lines = []
+    for part in parts.values():
+        when = blocks.days(
+            cell[stage]["measured"] for cell in part["cells"] for stage in ("offline", "online")
+        )
+        lines += [f"`{command(part)}`, {when}:", "", f"{about(part)}.", ""]
+    rates = tables.by_stage(cells_of(parts))
     lines += [
         tables.online_table(rates),
         "",
@@ -153,29 +164,27 @@ def readme_block(data: dict[str, Skills], conditions: Conditions, every: list[di
     return "\n".join([*lines, *(f"- {line}" for line in tables.online_verdict(rates))])
 
 
+def cells_of(parts: dict[str, Part]) -> Cells:
+    """Those of all tasks."""
+    return [cell for part in parts.values() for cell in part["cells"]]
+
+
 def main() -> None:
     """Run the benchmark."""
     args = parse()
     failures = [] if args.report else measure(args)
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
-    made, every = online_cells.found(args.out)
-    conditions = comparable(made, args.out)
-    rates = tables.by_stage(every)
+    parts = by_task(*online_cells.found(args.out), args.out)
+    rates = tables.by_stage(cells_of(parts))
     table = tables.online_table(rates)
-    data = {
-        task: stages.skills_of(stages.data_folder(args.out, task, conditions.demos))
-        for task in dict.fromkeys(cell["task"] for cell in every)
-    }
-    print(f"\n{about(data, conditions)}\n\n{table}")
-    summary = {f"{method} {task}": stages_ for (method, task), stages_ in rates.items()}
-    written = {"conditions": asdict(conditions), "data": data, "summary": summary, "cells": every}
-    (args.out / "online_rl.json").write_text(json.dumps(written, indent=2))
+    print("", *map(about, parts.values()), "", table, sep="\n")
+    (args.out / "online_rl.json").write_text(json.dumps(parts, indent=2))
     (args.out / "online_rl.md").write_text(table + "\n")
-    pictures.success_curves(every, args.out / PICTURE)
+    pictures.success_curves(cells_of(parts), args.out / PICTURE)
     if args.write_readme:
         shutil.copy(args.out / PICTURE, blocks.IMAGES / PICTURE)
-        blocks.write_block(blocks.Q_CHUNKING, BLOCK, readme_block(data, conditions, every))
+        blocks.write_block(blocks.Q_CHUNKING, BLOCK, readme_block(parts))
     print("; ".join(tables.online_verdict(rates)))
     if failures:
         sys.exit(1)

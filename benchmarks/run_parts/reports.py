@@ -51,7 +51,8 @@ def _offline_rl(figures: Figures) -> Report:
 def _online_rl(figures: Figures) -> Report:
     from rl_parts import tables
 
-    rates = tables.by_stage(figures["cells"])
+    bench = importlib.import_module("online_rl")
+    rates = tables.by_stage(bench.cells_of(figures))
     return Report("; ".join(tables.online_verdict(rates)), tables.online_table(rates))
 
 
@@ -130,11 +131,4 @@ def offline_block(figures: Figures, mine: str, methods: tuple[str, ...]) -> str:
 
 def online_block(figures: Figures) -> str:
     """All tasks as `benchmarks/online_rl.py --write-readme` puts them into a README."""
-    from rl_parts.online_cells import Conditions
-
-    given = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in figures["conditions"].items()
-    }
-    bench = importlib.import_module("online_rl")
-    return str(bench.readme_block(figures["data"], Conditions(**given), figures["cells"]))
+    return str(importlib.import_module("online_rl").readme_block(figures))

@@ -147,13 +147,22 @@ def test_a_report_fills_the_readme(benchmark, cells, tmp_path, monkeypatch, caps
     assert str(tmp_path) not in text
     assert (images / benchmark.PICTURE).stat().st_size > 1000
     assert capsys.readouterr().out.splitlines()[-1].startswith("lift: offline 40.0 %, online 40.0 %")
+    kept = json.loads((tmp_path / "online_rl.json").read_text())
+    from run_parts import reports
+
+    assert reports.online_block(kept) in text
+    assert reports.of("online_rl", kept).last_line.startswith("lift: offline 40.0 %, online 40.0 %")
 
 
-def test_cells_of_other_conditions_are_not_mixed_in(benchmark, cells, tmp_path):
-    made = [cells.Conditions("lift"), cells.Conditions("place")]
-    assert benchmark.comparable(made, tmp_path).task == ""
-    with pytest.raises(SystemExit, match="different online_steps"):
-        benchmark.comparable([*made, cells.Conditions("lift", online_steps=5)], tmp_path)
+def test_cells_of_a_task_have_one_recipe_and_tasks_may_differ(benchmark, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.stages, "skills_of", lambda folder: {})
+    made = [cells.Conditions("lift"), cells.Conditions("place", online_steps=5)]
+    every = [cell("lift", 0, 40, 60), cell("place", 0, 10, 20)]
+    found = benchmark.by_task(made, every, tmp_path)
+    assert [part["conditions"]["online_steps"] for part in found.values()] == [20_000, 5]
+    assert benchmark.cells_of(found) == every
+    with pytest.raises(SystemExit, match="on lift of different online_steps"):
+        benchmark.by_task([*made, cells.Conditions("lift", online_steps=5)], every, tmp_path)
 
 
 def test_only_what_learns_values_goes_on_online(benchmark, capsys):
