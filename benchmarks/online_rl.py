@@ -12,7 +12,7 @@ Expected last line: `lift: offline … %, online … %: …`.
 
     uv run python benchmarks/online_rl.py [--quick] [--tasks lift,place] [--seeds 3] [--offline_steps 3000] \
         [--online_steps 20000] [--episodes 100] [--demos 120] [--jobs 1] [--policy qc,lapo] [--out DIR] \
-        [--train "--policy.hidden_dim=128"] [--online "--utd 2"] [--report] [--write-readme]
+        [--train="--policy.hidden_dim=128"] [--online="--utd 2"] [--report] [--write-readme]
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def command(part: Part) -> str:
     conditions, cells = part["conditions"], part["cells"]
     options = [f"--{name} {conditions[name]}" for name in OPTIONS]
     options += [
-        f'--{name} "{shlex.join(conditions[name])}"' for name in ("train", "online") if conditions[name]
+        f'--{name}="{shlex.join(conditions[name])}"' for name in ("train", "online") if conditions[name]
     ]
     policies = ",".join(dict.fromkeys(cell["method"] for cell in cells))
     return (

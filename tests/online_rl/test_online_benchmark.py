@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,9 @@ def test_a_report_fills_the_readme(benchmark, cells, tmp_path, monkeypatch, caps
     text = readme.read_text()
     assert "old" not in text
     assert "--policy qc --tasks lift --seeds 2 --demos 2" in text
-    assert '--online "--utd 2"' in text
+    assert '--online="--utd 2"' in text
+    words = shlex.split(text.partition("online_rl.py ")[2].partition("`")[0])
+    assert benchmark.parse(words).online == "--utd 2"
     assert "- lift: offline 40.0 %, online 40.0 %: not apart by their intervals" in text
     assert str(tmp_path) not in text
     assert (images / benchmark.PICTURE).stat().st_size > 1000
