@@ -6,11 +6,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from chunk_corridor import CORRIDOR, HORIZON, build, random_walks, train, walked
 from lerobot_policy_q_chunking.critic import folds
 
-from tests.policies.test_q_chunking_losses import CORRIDOR, HORIZON, build, logs, train, walked
 
-__all__ = ["logs"]  # a fixture
+@pytest.fixture(scope="module")
+def logs():
+    return random_walks()
 
 
 @pytest.fixture
