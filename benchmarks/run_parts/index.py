@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from run_parts import kept, quoted
-from run_parts.suites import SUITES, Suite
+from run_parts.suites import SUITES, Suite, cost
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
@@ -22,6 +22,9 @@ files and page; `--only startup` runs some, `--suite quick` only shows that they
 figures that a benchmark measured by itself. Blocks and tables of our pages that are made of these figures are
 compared with them by `tests/benchmarks/test_results.py`. This page is written by the same program.
 """
+COST = """\
+On two shared cores, rounded, as the last full runs took: {} No graphics card is used. A run that is stopped \
+goes on where it was; `--suite quick` shows within minutes that all of them work."""
 QUOTED_HEAD = """\
 ## Figures in sentences and tables by hand
 
@@ -42,6 +45,9 @@ def page(folder: Path = kept.RESULTS) -> str:
     parts = [HEAD, "| benchmark | last line | measured | command |", "|---|---|---|---|"]
     entries = {suite.name: kept.read(suite.name, folder) for suite in SUITES}
     parts += [_row(suite, entries[suite.name]) for suite in SUITES]
+    parts += ["", "## What a full run costs", "", textwrap.fill(COST.format(cost(SUITES)), 115), ""]
+    parts += ["| suite | a full run takes |", "|---|---|"]
+    parts += [f"| `{suite.name}` | {suite.about} |" for suite in SUITES]
     parts += ["", "## Where they were measured", ""]
     parts += [f"- {name}: {_machine(entry['machine'])}." for name, entry in entries.items() if entry]
     parts += ["", QUOTED_HEAD.rstrip("\n")]
@@ -70,7 +76,7 @@ def _quoted_row(one: quoted.Source, entries: dict[str, dict[str, Any] | None]) -
 def _row(suite: Suite, entry: dict[str, Any] | None) -> str:
     name = f"`{suite.name}`"
     if entry is None:
-        return f"| {name}: {suite.measures} | not kept | | `{suite.command()}` ({suite.about}) |"
+        return f"| {name}: {suite.measures} | not kept | | `{suite.command()}` |"
     link = f"[{name}]({suite.name}.json): {suite.measures}"
     if (IMAGES / f"{suite.name}.png").exists():
         link += f" ([picture](../images/{suite.name}.png))"
