@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib import import_module
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -102,6 +103,7 @@ class Ray:
                 f"--engine {RAY} needs Ray, which cannot be imported ({error}); `uv pip install ray` on each "
                 f"machine of the cluster, or use --engine {LOCAL}."
             ) from error
+        handler = signal.getsignal(signal.SIGTERM)
         path = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             self._ray.init(
@@ -112,6 +114,7 @@ class Ray:
                 f"--ray-address {address}: no such cluster ({error}); `uv run ray start --head` on one "
                 "machine and `uv run ray start --address=HOST:6379` on the others, or --ray-address local."
             ) from error
+        signal.signal(signal.SIGTERM, handler)  # Ray's own aborts, and nothing would be cancelled
         nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         if not nodes:
             self._ray.shutdown()

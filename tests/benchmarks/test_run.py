@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -234,6 +235,7 @@ class FakeRay(ModuleType):
         assert Path(runtime_env["env_vars"]["PYTHONPATH"].split(os.pathsep)[0], "run_parts").is_dir()
         if address == "nowhere:6379":
             raise ConnectionError("nobody answers")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
 
     def nodes(self):
         return self.cluster
@@ -294,7 +296,9 @@ def test_each_suite_is_a_task_on_a_machine_of_the_cluster(two, tmp_path, ray, ca
 
 
 def test_a_quick_run_shares_each_machine(two, tmp_path, ray):
+    handler = signal.getsignal(signal.SIGTERM)
     engine = engines.Ray(running.Run("quick", tmp_path, 2), "auto")
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert engine.at_once == 4
     engine.perform(suites.SUITES[0])
     assert ray.seen == [("counting", "one", 2.0)]
