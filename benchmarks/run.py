@@ -7,11 +7,16 @@ A suite that is done is not run again while its words, its script, the code that
 torch's versions are the same, so a run that was stopped goes on. Machine, versions and commit are recorded
 with each. `--write-docs` keeps the figures in `docs/results`, the pictures in `docs/images`, and writes the
 index; blocks in READMEs are written by the benchmarks' own `--write-readme`. `--take` keeps figures that a
-benchmark has measured by itself. All of it is for one machine: there is no engine for several.
+benchmark has measured by itself.
+
+`--engine ray` gives each suite to a machine of a Ray cluster as one task: of a full run one at a time on
+each machine, with all of its CPUs. Ray is no part of this project (`uv pip install ray` on each machine).
+Yours to provide are a shared folder for `--out`, which all machines see under the same name, and this
+checkout with its environment in the same place on each. Each suite is kept with the machine that ran it.
 Expected last line: `run: … of … suites done`.
 
     uv run python benchmarks/run.py --suite quick|full [--only startup,processors] [--jobs 2] [--out DIR]
-        [--again startup] [--write-docs]
+        [--again startup] [--write-docs] [--engine ray --ray-address auto]
     uv run python benchmarks/run.py --list
     uv run python benchmarks/run.py --take startup DIR/startup.json [--measured 2026-11-22]
         [--command "uv run python benchmarks/startup.py --runs 4"] [--note "two idle cores"]
@@ -30,8 +35,9 @@ from typing import Any
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from run_parts import index, kept, reports, running
+from run_parts.engines import LOCAL, RAY, Local, Ray
 from run_parts.running import Run
-from run_parts.suites import FULL, QUICK, SUITES, Suite, chosen
+from run_parts.suites import FULL, QUICK, SUITES, Suite, chosen, cost
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -44,6 +50,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--again", default="", help="suites that are run even if they are done, by commas")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/out/run"), help="default: %(default)s")
+    parser.add_argument("--engine", choices=(LOCAL, RAY), default=LOCAL, help="default: %(default)s")
+    parser.add_argument(
+        "--ray-address", help="the cluster: auto (the one that runs here), HOST:PORT, local (default: auto)"
+    )
     parser.add_argument("--write-docs", action="store_true", help="keep a full run in docs/results")
     parser.add_argument("--list", action="store_true", help="name the suites and end")
     parser.add_argument("--take", nargs=2, metavar=("SUITE", "FILE"), help="keep a benchmark's own JSON")
@@ -56,6 +66,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
         parser.error("say one of --suite, --list and --take.")
     if args.jobs < 1:
         parser.error(f"--jobs ({args.jobs}) must be at least 1.")
+    if args.ray_address and args.engine != RAY:
+        parser.error(f"--ray-address ({args.ray_address}) is an option of --engine {RAY}.")
     if args.suite == QUICK and args.write_docs:
         parser.error("--suite quick measures nothing that belongs into docs; leave out one of the two.")
     try:
@@ -71,7 +83,7 @@ def listing() -> str:
     """The suites as Markdown."""
     lines = ["| suite | measures | a full run takes | command |", "|---|---|---|---|"]
     lines += [f"| {s.name} | {s.measures} | {s.about} | `{s.command()}` |" for s in SUITES]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", cost(SUITES)])
 
 
 def write_docs(run: Run, suites: list[Suite], found: running.Results, results: Path) -> list[str]:
@@ -142,7 +154,11 @@ def main(words: list[str] | None = None) -> int:
     for suite in args.forgotten:
         run.store.forget(run.key(suite))
     with running.working_in(run.out) as commands:
-        found, failures = running.run_all(run, args.suites, commands)
+        engine = Ray(run, args.ray_address or "auto") if args.engine == RAY else Local(run, commands)
+        try:
+            found, failures = running.run_all(run, args.suites, engine)
+        finally:
+            engine.leave()
     if args.write_docs:
         failures += write_docs(run, args.suites, found, args.results)
     print("| suite | s | last line |\n|---|---|---|")

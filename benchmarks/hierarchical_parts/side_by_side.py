@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, Protocol
 
-from hierarchical_parts.commands import CommandError, Commands
+from hierarchical_parts.commands import CommandError
 
 
-def side_by_side(work: Sequence[Callable[[], Any]], jobs: int, commands: Commands) -> list[str]:
+class Stoppable(Protocol):
+    """What the work has started, such as `Commands`."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+def side_by_side(work: Sequence[Callable[[], Any]], jobs: int, commands: Stoppable) -> list[str]:
     """Do it all, `jobs` at a time; gives what failed, with the reason. The rest is done all the same."""
     failures = []
     with ThreadPoolExecutor(jobs) as pool:

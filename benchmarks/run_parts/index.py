@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`docs/results/README.md`: what is kept of each suite, and where the figures of README.md come from."""
+"""`docs/results/README.md`: what is kept of each suite, and where other figures of our pages come from."""
 
 from __future__ import annotations
 
-import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from run_parts import kept
-from run_parts.suites import SUITES, Suite
+from run_parts import kept, quoted
+from run_parts.suites import SUITES, Suite, cost
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
-README_FIGURES = "readme_figures.json"
 HEAD = """\
 # Results
 
@@ -23,27 +22,22 @@ files and page; `--only startup` runs some, `--suite quick` only shows that they
 figures that a benchmark measured by itself. Blocks and tables of our pages that are made of these figures are
 compared with them by `tests/benchmarks/test_results.py`. This page is written by the same program.
 """
-HAND_HEAD = """\
-## Figures of README.md
+COST = """\
+On two shared cores, rounded, as the last full runs took: {} No graphics card is used. A run that is stopped \
+goes on where it was; `--suite quick` shows within minutes that all of them work."""
+QUOTED_HEAD = """\
+## Figures in sentences and tables by hand
 
-`readme_figures.json` lists them: those that a file here holds, and those that were read off what a command
-printed on that day.
+`quoted_figures.json` lists what else our pages say in figures: those that a file here holds, those that were
+read off what a command printed on that day, and those that others published. A test finds a figure on a page
+that is in none of them. What looks like a measurement and is none, such as a time limit, is in that file with
+the reason. Code blocks, which show what a command may print, and the changelog are not looked at.
 
-| figures | from | measured |
-|---|---|---|
+| page | figures | from | measured |
+|---|---|---|---|
 """
-
-
-NOT_COMPARED = """\
-## Not compared
-
-Figures on other pages whose measurement left no file, or that stand in sentences: those of
-[`convert`](../offline_data.md), [`recording`](../recording.md), [`trainer_overhead`](../training.md) and
-[`episode_journal`](../../README.md#a-recording-that-was-cut-off); the table of paced frames of
-[`lerobot_robot_koch`](../../robots/lerobot_robot_koch/README.md#what-it-is-worth), whose column of ours is of
-a later run; single trainings told in the READMEs of the policies; what the
-[conformance kit](../conformance.md#what-it-finds) finds. Their pages tell command and day.
-"""
+SHOWN = 90
+"""Characters of a quote in the index; the file has all of it."""
 
 
 def page(folder: Path = kept.RESULTS) -> str:
@@ -51,11 +45,14 @@ def page(folder: Path = kept.RESULTS) -> str:
     parts = [HEAD, "| benchmark | last line | measured | command |", "|---|---|---|---|"]
     entries = {suite.name: kept.read(suite.name, folder) for suite in SUITES}
     parts += [_row(suite, entries[suite.name]) for suite in SUITES]
+    parts += ["", "## What a full run costs", "", textwrap.fill(COST.format(cost(SUITES)), 115), ""]
+    parts += ["| suite | a full run takes |", "|---|---|"]
+    parts += [f"| `{suite.name}` | {suite.about} |" for suite in SUITES]
     parts += ["", "## Where they were measured", ""]
     parts += [f"- {name}: {_machine(entry['machine'])}." for name, entry in entries.items() if entry]
-    parts += ["", HAND_HEAD.rstrip("\n")]
-    parts += [_readme_row(one, entries) for one in readme_figures(folder)]
-    return "\n".join([*parts, "", NOT_COMPARED])
+    parts += ["", QUOTED_HEAD.rstrip("\n")]
+    parts += [_quoted_row(one, entries) for one in quoted.sources(folder) if "given" not in one]
+    return "\n".join([*parts, ""])
 
 
 def write(folder: Path = kept.RESULTS) -> Path:
@@ -65,24 +62,21 @@ def write(folder: Path = kept.RESULTS) -> Path:
     return path
 
 
-def readme_figures(folder: Path = kept.RESULTS) -> list[dict[str, str]]:
-    """What README.md says in figures: `quote`, and `suite` or `command` and `measured`."""
-    path = folder / README_FIGURES
-    found: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return found
-
-
-def _readme_row(one: dict[str, str], entries: dict[str, dict[str, Any] | None]) -> str:
+def _quoted_row(one: quoted.Source, entries: dict[str, dict[str, Any] | None]) -> str:
+    shown = "; ".join(_cell(textwrap.shorten(quote, SHOWN, placeholder=" …")) for quote in one["quotes"])
+    place = f"[{one['page']}](../../{one['page']})"
     if "suite" in one:
         entry = entries[one["suite"]] or {"measured": "not kept"}
-        return f"| {_cell(one['quote'])} | [`{one['suite']}`]({one['suite']}.json) | {entry['measured']} |"
-    return f"| {_cell(one['quote'])} | `{one['command']}` | {one['measured']} |"
+        return f"| {place} | {shown} | [`{one['suite']}`]({one['suite']}.json) | {entry['measured']} |"
+    if "published" in one:
+        return f"| {place} | {shown} | {one['published']} | |"
+    return f"| {place} | {shown} | `{one['command']}` | {one['measured']} |"
 
 
 def _row(suite: Suite, entry: dict[str, Any] | None) -> str:
     name = f"`{suite.name}`"
     if entry is None:
-        return f"| {name}: {suite.measures} | not kept | | `{suite.command()}` ({suite.about}) |"
+        return f"| {name}: {suite.measures} | not kept | | `{suite.command()}` |"
     link = f"[{name}]({suite.name}.json): {suite.measures}"
     if (IMAGES / f"{suite.name}.png").exists():
         link += f" ([picture](../images/{suite.name}.png))"

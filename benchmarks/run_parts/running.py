@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hierarchical_parts.commands import CommandError, Commands
 from hierarchical_parts.side_by_side import side_by_side
@@ -22,6 +22,9 @@ from hierarchical_parts.store import Store, source_fingerprint
 from koch_bus_parts import machine
 
 from run_parts.suites import BENCHMARKS, QUICK, Suite
+
+if TYPE_CHECKING:
+    from run_parts.engines import Engine
 
 VERSIONS = ("lerobot", "lerobot_ext", "torch", "numpy", "av", "mujoco")
 Results = dict[str, dict[str, Any]]
@@ -121,11 +124,8 @@ def one(run: Run, suite: Suite, commands: Commands) -> dict[str, Any]:
     return result
 
 
-def run_all(run: Run, suites: Sequence[Suite], commands: Commands) -> tuple[Results, list[str]]:
-    """Run what is not done: a quick run's suites side by side, a full run's one after the other.
-
-    A full run measures time and gives its processes to the suite that is on; a quick run's figures mean
-    nothing.
+def run_all(run: Run, suites: Sequence[Suite], engine: Engine) -> tuple[Results, list[str]]:
+    """Run what is not done, as many suites side by side as the engine takes.
 
     Returns:
         What each suite gave, now or before, in their order, and what failed, with the reason.
@@ -142,11 +142,10 @@ def run_all(run: Run, suites: Sequence[Suite], commands: Commands) -> tuple[Resu
             running.append(suite.name)
             bar.update(line, description=", ".join(running))
             try:
-                found[suite.name] = one(run, suite, commands)
+                found[suite.name] = engine.perform(suite)
             finally:
                 running.remove(suite.name)
                 bar.update(line, advance=1, description=", ".join(running))
 
-        at_once = run.jobs if run.size == QUICK else 1
-        failures = side_by_side([partial(work, suite) for suite in left], at_once, commands)
+        failures = side_by_side([partial(work, suite) for suite in left], engine.at_once, engine)
     return {name: result for name, result in found.items() if result is not None}, failures

@@ -19,7 +19,9 @@ class Suite:
     Args:
         name (`str`): Its script without `.py`.
         measures (`str`): What it tells, for a table.
-        about (`str`): How long a full run takes, as far as that is known.
+        minutes (`int | None`): How long a full run takes on two shared cores, as far as that is known.
+        note (`str`): What the minutes are of, where they are not of the plain command.
+        unknown (`str`): What of a full run they leave out.
         full (`tuple[str, ...]`): Words of a full run; `{out}` stands for the suite's folder, `{jobs}` for the
             processes that it may use.
         quick (`tuple[str, ...]`): Words of a run that only shows that it works.
@@ -31,12 +33,22 @@ class Suite:
 
     name: str
     measures: str
-    about: str
+    minutes: int | None
+    note: str = ""
+    unknown: str = ""
     full: tuple[str, ...] = OUT
     quick: tuple[str, ...] = ("--quick", *OUT)
     parts: tuple[str, ...] = ()
     packages: tuple[str, ...] = ("lerobot_ext",)
     figures: str = ""
+
+    @property
+    def about(self) -> str:
+        """How long a full run takes, in words."""
+        if self.minutes is None:
+            return "not known"
+        said = " ".join([duration(self.minutes), *filter(None, [self.note])])
+        return f"{said}; {self.unknown}: not known" if self.unknown else said
 
     @property
     def script(self) -> Path:
@@ -54,6 +66,21 @@ class Suite:
         return " ".join(["uv run python", f"benchmarks/{self.name}.py", *words])
 
 
+def duration(minutes: int) -> str:
+    """`1 h 5 min`."""
+    hours, rest = divmod(minutes, 60)
+    return " ".join([*([f"{hours} h"] if hours else []), *([f"{rest} min"] if rest or not hours else [])])
+
+
+def cost(suites: Sequence[Suite]) -> str:
+    """What all of them take one after the other, and what of that is not known."""
+    known = [suite.minutes for suite in suites if suite.minutes is not None]
+    said = f"{len(known)} of {len(suites)} suites take {duration(sum(known))} together, one after the other"
+    left = [f"`{suite.name}`" for suite in suites if suite.minutes is None]
+    left += [f"{suite.unknown} of `{suite.name}`" for suite in suites if suite.unknown]
+    return f"{said}; not known: {', '.join(left)}." if left else f"{said}."
+
+
 _JSON = ("--json", "{out}/{name}.json")
 _SIDE_BY_SIDE = ("--jobs", "{jobs}")
 _RL = ("hierarchical_parts", "rl_parts")
@@ -63,7 +90,8 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "hierarchical",
         "layers of `hierarchical_diffusion`: success, losses without a layer, safety, budget, speed",
-        "3 h of one core",
+        180,
+        "of one core",
         full=("--seeds", "3", *_SIDE_BY_SIDE, *OUT),
         parts=("hierarchical_parts",),
         packages=(f"{_POLICY}hierarchical_diffusion",),
@@ -71,7 +99,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "act_plus",
         "flags of `act_plus` beside stock ACT: delays, instructions, two ways to go",
-        "hours; never run whole",
+        None,
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=("act_plus_parts",),
         packages=(f"{_POLICY}act_plus",),
@@ -79,7 +107,9 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "offline_rl",
         "`lapo`, `q_chunking`, cloning, IQL, diffusion on logs of mixed quality",
-        "20 min for four methods of `lapo` on one core, all methods: not known",
+        20,
+        "of one core for `lapo`, `bc`, `filtered_bc` and `iql`",
+        unknown="the other methods",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=_RL,
         packages=(f"{_POLICY}lapo", f"{_POLICY}q_chunking", "lerobot_ext"),
@@ -88,7 +118,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "online_rl",
         "what learning in the environment adds to a policy from logs",
-        "hours; never run whole",
+        None,
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=_RL,
         packages=(f"{_POLICY}q_chunking", f"{_POLICY}lapo", "lerobot_ext"),
@@ -96,69 +126,70 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "q_chunking",
         "training steps and chunks of `q_chunking` beside its own cloning",
-        "10 min",
+        10,
         parts=_RL,
         packages=(f"{_POLICY}q_chunking",),
     ),
     Suite(
         "inference_speed",
         "chunks of `hierarchical_diffusion` beside stock diffusion's, exact speed-ups",
-        "30 min, with one round of stock's 100 steps",
+        30,
+        "with one round of stock's 100 steps",
         full=("--stock-rounds", "1", *OUT),
         packages=(f"{_POLICY}hierarchical_diffusion",),
     ),
     Suite(
         "koch_bus",
         "recordings, frames and connections of a Koch on a bus with faults",
-        "an hour",
+        60,
         parts=("koch_bus_parts",),
         packages=("lerobot_robot_koch", "lerobot_env_koch"),
     ),
     Suite(
         "recording",
         "stock `lerobot-record` of three cameras, as it comes and with our flags",
-        "10 min",
+        10,
         parts=("recording_parts",),
     ),
     Suite(
         "data_path",
         "random frames, items, loaders, training steps: stock PyAV, torchcodec, ours",
-        "25 min",
+        25,
         parts=("data_path_parts",),
         packages=("lerobot_camera_pyav", "lerobot_ext"),
     ),
     Suite(
         "memory_pool",
         "samples of three cameras from a warm memory pool",
-        "10 min",
+        10,
         parts=("data_path_parts",),
         packages=("lerobot_camera_pyav", "lerobot_ext"),
     ),
     Suite(
         "ram_reader",
         "items of a dataset through columns in RAM",
-        "a minute",
+        1,
         full=_JSON,
         quick=("--quick", *_JSON),
     ),
-    Suite("convert", "HDF5 to LeRobotDataset beside a loop of `add_frame`", "10 min"),
+    Suite("convert", "HDF5 to LeRobotDataset beside a loop of `add_frame`", 10),
     Suite(
         "episode_journal",
         "what the journal of a recording costs",
-        "2 min",
+        2,
         full=_JSON,
         quick=("--quick", *_JSON),
     ),
     Suite(
         "processors",
         "processor steps on a robot's frame and on a policy's batch",
-        "2 min",
+        2,
         full=("--calls", "1000", *OUT),
         packages=("lerobot_robot_processors",),
     ),
-    Suite("trainer_overhead", "our comforts in the stock trainer's loop", "a minute"),
-    Suite("async_inference", "messages to a policy server beside LeRobot's pickle", "a minute"),
-    Suite("startup", "what our plugins add to the start of a stock command", "4 min"),
+    Suite("trainer_overhead", "our comforts in the stock trainer's loop", 1),
+    Suite("async_inference", "messages to a policy server beside LeRobot's pickle", 1),
+    Suite("startup", "what our plugins add to the start of a stock command", 4),
 )
 
 

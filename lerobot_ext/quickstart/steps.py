@@ -157,7 +157,7 @@ class Quickstart:
             commands.pull(self.settings),
             remedy="Was the push at the end of the training log refused?",
             expected_s=5,
-            timeout_s=120,
+            timeout_s=600,
         )
         needed = ("config.json", "model.safetensors", "policy_preprocessor.json", "policy_postprocessor.json")
         missing = [name for name in needed if not (self.settings.pulled / name).exists()]
@@ -184,7 +184,7 @@ class Quickstart:
             commands.rollout(self.settings, self.bench),
             remedy="Look for a slow control loop in the log; `lerobot-ext sim` must still be running.",
             expected_s=_START_S + self.settings.sizes.rollout_s,
-            timeout_s=180 + self.settings.sizes.rollout_s,
+            timeout_s=600 + self.settings.sizes.rollout_s,
             meanwhile=respawn_after_a_lift,
         )
         self.results.rollout_s = self.settings.sizes.rollout_s

@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from doc_blocks import commands_of, pages, prose_of
+from doc_commands import check
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from run_parts import index, kept, quotes, reports  # noqa: E402
+from run_parts import index, kept, quoted, quotes, reports  # noqa: E402
 from run_parts.suites import SUITES  # noqa: E402
 
 KEPT = {suite.name: found for suite in SUITES if (found := kept.read(suite.name)) is not None}
@@ -56,44 +58,61 @@ def test_the_index_is_the_one_of_these_files():
     assert found == index.page(), "write it by `uv run python benchmarks/run.py --take …` or `--write-docs`"
 
 
-# ---- README.md
+# ---- figures in sentences and in tables made by hand
+
+GENERATED = "docs/results/README.md"
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in pages()}
+SOURCES = quoted.sources()
 
 
-def readme() -> str:
-    """README.md without code, each gap one space."""
-    text = re.sub(r"^```.*?^```", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.S | re.M)
-    return " ".join(text.split())
+def sources_of(page):
+    return [one for one in SOURCES if one["page"] == page]
 
 
-MEASURED = re.compile(r"\d+(?:\.\d+)? ?(?:%|x\b(?!\d)|times\b|ms\b)")
-"""What a measurement looks like; sizes as 640x480 are none."""
+@pytest.mark.parametrize("page", [page for page in PAGES if page != GENERATED])
+def test_every_measurement_of_a_page_is_listed_with_where_it_comes_from(page):
+    text = quoted.without_generated(page, prose_of(PAGES[page]))
+    quotes_of_page = [quote for one in sources_of(page) for quote in one["quotes"]]
+    gone = [quote for quote in quotes_of_page if quote not in " ".join(text.split())]
+    assert not gone, f"{page} no longer says this; change docs/results/{quoted.NAME}: {gone}"
+    found = quoted.unlisted(text, quotes_of_page)
+    assert not found, f"list these of {page} in docs/results/{quoted.NAME} with their command: {found}"
 
 
-def test_every_measurement_in_readme_is_listed_with_where_it_comes_from():
-    text, listed = readme(), index.readme_figures()
-    places = []
-    for one in listed:
-        starts = [found.start() for found in re.finditer(re.escape(one["quote"]), text)]
-        assert starts, f"README.md no longer says {one['quote']!r}; change docs/results/readme_figures.json"
-        places += [(start, start + len(one["quote"])) for start in starts]
-    unlisted = [
-        text[max(0, found.start() - 60) : found.end() + 30]
-        for found in MEASURED.finditer(text)
-        if not any(start <= found.start() and found.end() <= end for start, end in places)
-    ]
-    assert not unlisted, f"list these in docs/results/readme_figures.json with their command: {unlisted}"
+@pytest.mark.parametrize("source", SOURCES, ids=lambda one: f"{one['page']}: {one['quotes'][0][:30]}")
+def test_a_source_is_a_suite_that_holds_the_numbers_or_tells_command_and_day(source):
+    assert source["page"] in PAGES
+    [kind] = [key for key in quoted.SOURCES if key in source]
+    assert len(source[kind]) > 3
+    if kind == "suite":
+        held = KEPT[source["suite"]]["figures"]
+        assert not [number for quote in source["quotes"] for number in quotes.unknown(quote, held)]
+    if kind == "command":
+        [words] = commands_of(source["command"])
+        check(words)
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d", source["measured"])
 
 
-def test_what_readme_takes_from_a_suite_is_in_its_figures():
-    of_suites = [one for one in index.readme_figures() if "suite" in one]
-    assert of_suites
-    for one in of_suites:
-        assert not quotes.unknown(one["quote"], KEPT[one["suite"]]["figures"]), one
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It takes 12.5 ms, half of `--wait 30 ms`.", ["12.5 ms"]),
+        ("2 to 5 % of 640x480 or 96 x 96", ["5 %"]),
+        ("three\ntimes and 3 times, 4x", ["3 times", "4x"]),
+        ("47/50 and 9 of 12 with 95 % intervals (95 %)", ["47/50", "9 of 12"]),
+        ("| ms | a |\n|---|---|\n| x | 1.5 |\n| y | 1.5 (1-2) |\n", [" 1.5 ", " 1.5 (1-2) "]),
+        ("| field | default |\n|---|---|\n| `x` | 1.5 |\n", []),
+        ("成功率 83 % 快 3 倍", ["83 %", "3 倍"]),
+    ],
+)
+def test_what_looks_like_a_measurement_is_found(text, found):
+    assert [text[begin:end] for begin, end in quoted.figures(text)] == found
 
 
-def test_what_no_file_holds_tells_command_and_day():
-    for one in index.readme_figures():
-        assert "suite" in one or (one["command"].startswith("uv run ") and one["measured"].startswith("20"))
+def test_a_figure_is_listed_by_its_place_and_not_by_its_digits():
+    text = "Stock takes 5 ms,\n  ours 5 ms."
+    assert not quoted.unlisted(text, ["takes 5 ms", "ours 5 ms"])
+    assert quoted.unlisted(text, ["takes 5 ms, ours"]) == ["Stock takes 5 ms, ours 5 ms."]
 
 
 # ---- the comparison itself

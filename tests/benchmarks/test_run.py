@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
+import signal
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from doc_commands import check
@@ -15,7 +19,8 @@ BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import run as driver  # noqa: E402
-from run_parts import index, kept, running, suites  # noqa: E402
+from hierarchical_parts.commands import CommandError  # noqa: E402
+from run_parts import engines, index, kept, running, suites  # noqa: E402
 
 COUNTING = """
 import json, sys
@@ -41,9 +46,7 @@ def two(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "counting.py").write_text(COUNTING, encoding="utf-8")
     (folder / "failing.py").write_text(FAILING, encoding="utf-8")
-    made = tuple(
-        suites.Suite(name, f"{name} things", "no time", packages=()) for name in ("counting", "failing")
-    )
+    made = tuple(suites.Suite(name, f"{name} things", 7, packages=()) for name in ("counting", "failing"))
     for module in (suites, running):
         monkeypatch.setattr(module, "BENCHMARKS", folder)
     for module in (suites, index, driver):
@@ -80,6 +83,19 @@ def test_the_recipe_of_a_suite_can_be_told_and_is_its_own(suite):
     assert found == json.loads(json.dumps(found))
     assert found != running.recipe(suite, suites.QUICK)
     assert all(found["packages"].values())
+
+
+def test_the_cost_of_all_suites_is_told_with_what_is_not_known():
+    known = suites.Suite("a", "things", 50)
+    partly = suites.Suite("b", "things", 75, "of one core", unknown="the other half")
+    never = suites.Suite("c", "things", None)
+    assert suites.cost([known]) == "1 of 1 suites take 50 min together, one after the other."
+    assert suites.cost([known, partly, never]).endswith(
+        "2 of 3 suites take 2 h 5 min together, one after the other; not known: `c`, the other half of `b`."
+    )
+    assert partly.about == "1 h 15 min of one core; the other half: not known"
+    assert never.about == "not known"
+    assert suites.cost(suites.SUITES) in driver.listing()
 
 
 def test_what_is_done_is_not_run_again_until_its_script_changes(two, tmp_path, capsys):
@@ -150,6 +166,7 @@ def test_nobody_works_in_the_same_folder_at_once(two, tmp_path):
         (["--list", "--suite", "quick"], "say one of"),
         ([], "say one of"),
         (["--take", "nothing", "x.json"], "no suite is called nothing"),
+        (["--suite", "quick", "--ray-address", "auto"], "is an option of --engine ray"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(asked, because, capsys):
@@ -197,3 +214,136 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     with pytest.raises(SystemExit, match=r"missing\.json holds no figures"):
         driver.main(words(tmp_path, "--take", "startup", str(tmp_path / "missing.json")))
     assert not (tmp_path / "results").exists()
+
+
+# ---- machines of a Ray cluster
+
+
+class FakeRay(ModuleType):
+    """As much of Ray as the engine asks for: a cluster of two machines, tasks in threads of this process."""
+
+    def __init__(self):
+        super().__init__("ray")
+        self.seen, self.left, self.cancelled = [], 0, []
+        self.exceptions = SimpleNamespace(RayTaskError=FakeTaskError)
+        self.cluster = [
+            {"NodeID": name, "Alive": alive, "Resources": {"CPU": 4.0}}
+            for name, alive in (("one", True), ("two", True), ("gone", False))
+        ]
+
+    def init(self, address, runtime_env, log_to_driver):
+        assert Path(runtime_env["env_vars"]["PYTHONPATH"].split(os.pathsep)[0], "run_parts").is_dir()
+        if address == "nowhere:6379":
+            raise ConnectionError("nobody answers")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as Ray does
+
+    def nodes(self):
+        return self.cluster
+
+    def remote(self, function):
+        return SimpleNamespace(options=lambda **options: self._bound(function, options))
+
+    def _bound(self, function, options):
+        def call(run, suite):
+            given = pickle.loads(pickle.dumps((run, suite)))
+            self.seen.append((suite.name, options["scheduling_strategy"].node_id, options["num_cpus"]))
+            return lambda: function(*given)
+
+        return SimpleNamespace(remote=call)
+
+    def get(self, task):
+        try:
+            return task()
+        except CommandError as error:
+            raise FakeTaskError(error) from error
+
+    def wait(self, tasks, num_returns, timeout):
+        return tasks, []
+
+    def cancel(self, task):
+        self.cancelled.append(task)
+
+    def shutdown(self):
+        self.left += 1
+
+
+class FakeTaskError(Exception):
+    def __init__(self, cause):
+        self.cause = cause
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    fake = FakeRay()
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    strategies.NodeAffinitySchedulingStrategy = SimpleNamespace
+    for name, module in (("ray", fake), ("ray.util.scheduling_strategies", strategies)):
+        monkeypatch.setitem(sys.modules, name, module)
+    return fake
+
+
+def test_each_suite_is_a_task_on_a_machine_of_the_cluster(two, tmp_path, ray, capsys):
+    asked = words(tmp_path, "--suite", "full", "--engine", "ray")
+    assert driver.main(asked) == 1
+    said = capsys.readouterr()
+    assert "failed: full.failing" in said.err
+    assert "no good" in said.err
+    assert said.out.strip().splitlines()[-1] == "run: 1 of 2 suites done"
+    assert sorted(ray.seen) == [("counting", "one", 4.0), ("failing", "two", 4.0)]
+    assert ray.left == 1
+    assert driver.main([*asked, "--only", "counting"]) == 0
+    assert runs(tmp_path) == 1, "what a machine has done is not run again"
+
+
+def test_a_quick_run_shares_each_machine(two, tmp_path, ray):
+    handler = signal.getsignal(signal.SIGTERM)
+    engine = engines.Ray(running.Run("quick", tmp_path, 2), "auto")
+    assert signal.getsignal(signal.SIGTERM) == handler
+    assert engine.at_once == 4
+    engine.perform(suites.SUITES[0])
+    assert ray.seen == [("counting", "one", 2.0)]
+
+
+def test_a_folder_that_is_not_shared_is_found(two, tmp_path, ray, monkeypatch, capsys):
+    monkeypatch.setattr(running.Store, "save", lambda *_: None)
+    assert driver.main(words(tmp_path, "--suite", "full", "--only", "counting", "--engine", "ray")) == 1
+    assert "has to be a folder that all machines see" in capsys.readouterr().err
+
+
+def test_tasks_are_cancelled_when_the_run_is_stopped(two, tmp_path, ray, monkeypatch):
+    engine = engines.Ray(running.Run("full", tmp_path, 1), "auto")
+
+    def get(task):
+        engine.stop()
+        raise RuntimeError("the task was cancelled")
+
+    monkeypatch.setattr(ray, "get", get)
+    with pytest.raises(RuntimeError, match="cancelled"):
+        engine.perform(suites.SUITES[0])
+    assert len(ray.cancelled) == 1
+    assert ray.left == 1
+
+
+def test_a_task_that_ends_early_ends_what_it_started(two, tmp_path, monkeypatch):
+    stopped = []
+    monkeypatch.setattr(engines.Commands, "stop", lambda commands: stopped.append(commands))
+    monkeypatch.setattr(running, "one", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        engines.in_task(running.Run("full", tmp_path, 1), suites.SUITES[0])
+    assert len(stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "because"),
+    [
+        ([], r"needs Ray, which cannot be imported .*`uv pip install ray`"),
+        (["--ray-address", "nowhere:6379"], r"no such cluster \(nobody answers\); `uv run ray start --head`"),
+        (["--ray-address", "auto"], "no machine of this cluster offers a CPU"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_with_the_remedy(two, tmp_path, ray, monkeypatch, more, because):
+    ray.cluster = []
+    if not more:
+        monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit, match=because):
+        driver.main(words(tmp_path, "--suite", "quick", "--engine", "ray", *more))

@@ -35,6 +35,7 @@ def test_a_project_is_written_and_the_next_commands_are_told(kind, tmp_path, cap
         "LICENSE",
         "CHANGELOG.md",
         ".gitignore",
+        ".python-version",
         ".pre-commit-config.yaml",
         ".github/workflows/ci.yml",
         "tests/test_contract.py",

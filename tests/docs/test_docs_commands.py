@@ -94,6 +94,27 @@ def test_marks_stand_before_blocks():
         assert marks == sum(bool(block.mark) for block in blocks_of(page)), name(page)
 
 
+def test_the_index_leads_to_every_page_and_every_package():
+    index = ROOT / "docs" / "README.md"
+    linked = {
+        (index.parent / target.partition("#")[0]).resolve()
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(index))
+    }
+    wanted = [page for page in PAGES if page != index and not page.name.startswith("README.zh")]
+    missing = [name(page) for page in wanted if page != ROOT / "README.md" and page not in linked]
+    assert not missing, f"docs/README.md has no link to {missing}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("policies/*/README.md")), ids=name)
+def test_a_policys_page_tells_what_its_users_ask(page):
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), re.MULTILINE)
+    for asked in ("How data flows", "Shapes", "Recipes", "Pitfalls"):
+        assert asked in headings, f"{name(page)} has no {asked!r}"
+    drawings = [block for block in blocks_of(page) if not block.lang and re.search("[─│►▼]", block.text)]
+    assert drawings, "no picture of the data's way"
+    assert "| field | default | meaning |" in prose_of(page)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)\s]+)\)", prose_of(page))

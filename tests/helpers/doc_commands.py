@@ -352,6 +352,8 @@ def _extras() -> dict[str, set[str]]:
 def _check_package_manager(program: str, words: list[str]) -> None:
     if program == "uv" and words and words[0] in ("sync", "build", "publish"):
         return
+    if program == "uv" and words[:3] == ["add", "--dev", "--editable"] and len(words) == 4:
+        return  # a folder of the reader's
     if program == "uv" and words[:1] == ["pip"]:
         words = words[1:]
     if words[:1] != ["install"]:
