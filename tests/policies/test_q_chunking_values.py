@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from chunk_corridor import CORRIDOR, HORIZON, build, random_walks, train, walked
-from lerobot_policy_q_chunking.critic import folds
+from lerobot_policy_q_chunking.critic import folds, judges
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_the_values_loss_is_that_of_a_slow_loop(logs, batch, expectile):
     for row in range(len(chunk)):
         one = {key: value[row : row + 1] for key, value in view.items()}
         reached = slow(slow.observe(one), chunk[row : row + 1]).mean()
-        learns = int(folds(batch["episode_index"][row : row + 1])[1, 0])
-        wrong = float((reached - critic.state_values(critic.observe(one))[learns, 0]).detach())
+        learns = int(folds(batch["episode_index"][row : row + 1]))
+        wrong = float((reached - critic.of_state(critic.observe(one))[learns, 0]).detach())
         expected.append((expectile if wrong > 0 else 1 - expectile) * wrong**2)
     assert float(losses(policy, batch).parts["value_loss"]) == pytest.approx(np.mean(expected), abs=1e-12)
 
@@ -63,7 +63,7 @@ def test_the_critics_follow_what_the_slow_value_says(logs, batch):
     policy = shaken(logs, extraction="best_of_n")
     view, chunk = seen(policy, batch)
     targets, slow = policy.labels.targets(view), policy.critic_target
-    after = slow.state_value(slow.observe(view, 1), folds(batch["episode_index"]))
+    after = slow.of_state(slow.observe(view, 1))[1 - folds(batch["episode_index"]), range(len(chunk))]
     wanted = policy.labels.clamp(targets.returns + targets.bootstrap * after)
     errors = (policy.critic(policy.critic.observe(view), chunk) - wanted).square()[:, targets.usable]
     whole = losses(policy, batch)
@@ -93,10 +93,10 @@ def test_the_weights_are_those_of_a_slow_loop(logs, batch, share, value_target, 
     slow, labels = policy.critic_target, policy.labels
     features, targets = slow.observe(view), labels.targets(view)
     if value_target == "data":
-        learned = folds(batch["episode_index"])
-        judged = [slow.state_values(seen)[(~learned).long().argmax(0), range(len(chunk))]
-                  for seen in (features, slow.observe(view, 1))]  # fmt: skip
-        usual, after = judged
+        others = 1 - folds(batch["episode_index"])
+        usual, after = (
+            slow.of_state(states)[others, range(len(chunk))] for states in (features, slow.observe(view, 1))
+        )
     else:
         usual = torch.stack([slow(features, fixed[:, k]).mean(0) for k in range(5)]).mean(0)
         late = slow.observe(view, 1)
@@ -137,15 +137,28 @@ def test_without_the_datasets_episodes_the_log_says_what_is_missing(logs, caplog
     assert len(said) == 1
 
 
-def test_no_episode_is_judged_by_the_network_that_knows_it(logs, batch):
-    policy = shaken(logs, extraction="best_of_n")
+def test_no_episode_is_judged_by_the_network_that_knows_it(batch):
     learned = folds(batch["episode_index"])
-    assert (learned.sum(0) == 1).all()
-    assert learned.any(1).all()
-    values = torch.tensor([[1.0], [3.0]], dtype=torch.float64).expand(2, learned.shape[1])
-    policy.critic.of_state.forward = lambda features: values
-    judged = policy.critic.state_value(torch.zeros(learned.shape[1], 1), learned)
-    assert torch.equal(judged, torch.where(learned[0], 3.0, 1.0).double())
+    assert set(learned.tolist()) == {0, 1}
+    assert torch.equal(judges(learned), 1 - learned)
+
+
+@pytest.mark.parametrize("network", [[0, 1, 1, 0, 1], [1, 1, 1], [0]])
+def test_each_state_is_valued_by_the_network_it_names(logs, network):
+    """Also where one of the networks is asked about nothing; gradients reach only what was asked."""
+    critic = build(logs, extraction="best_of_n").double().critic
+    features = torch.rand(len(network), 32, dtype=torch.float64)
+    chosen = torch.tensor(network)
+    everyone = critic.of_state(features)[chosen, range(len(network))]
+    found = critic.state_value(features, chosen)
+    torch.testing.assert_close(found, everyone)
+    weights = list(critic.of_state.parameters())
+    for mine, theirs in zip(
+        torch.autograd.grad(found.square().sum(), weights),
+        torch.autograd.grad(everyone.square().sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
 
 
 @pytest.mark.parametrize("extraction", ["best_of_n", "awr", "distill"])

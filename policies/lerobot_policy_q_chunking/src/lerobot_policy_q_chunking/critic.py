@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from lerobot_ext.nn.pooled_cameras import PooledCameras
 from lerobot_ext.offline_rl.critics import EnsembleMLP, aggregate, bootstrap_masks
@@ -22,9 +23,17 @@ FOLDS = 2
 
 
 def folds(episodes: Tensor) -> Tensor:
-    """(FOLDS, B) bool: the value network that learns from each of `episodes` (B,), alike in every process."""
-    first = bootstrap_masks(episodes, 1, 1 / FOLDS)[0]
-    return torch.stack([first, ~first])
+    """(B,) number of the value network that learns from each of `episodes` (B,), alike in every process."""
+    return (~bootstrap_masks(episodes, 1, 1 / FOLDS)[0]).long()
+
+
+def judges(learners: Tensor) -> Tensor:
+    """(B,) number of a value network that has not learned from an episode, by that of the one that has.
+
+    A network knows the returns of the episodes that it has learned from, state by state: by itself no episode
+    would be better or worse than usual.
+    """
+    return (learners + 1) % FOLDS
 
 
 class ChunkCritic(nn.Module):
@@ -73,25 +82,21 @@ class ChunkCritic(nn.Module):
         values: Tensor = self.ensemble(features, chunk)
         return values
 
-    def state_values(self, features: Tensor) -> Tensor:
-        """Values (F, B) of states by the better of the logged chunks there; with `value_target` `"data"`."""
-        assert self.of_state is not None
-        values: Tensor = self.of_state(features)
-        return values
+    def state_value(self, features: Tensor, network: Tensor) -> Tensor:
+        """Values (B,) of states by the better of the logged chunks there; with `value_target` `"data"`.
 
-    def state_value(self, features: Tensor, seen: Tensor) -> Tensor:
-        """Values (B,) of states by the networks that have not learned from their episodes.
-
-        A network knows the returns of the episodes that it has learned from, state by state: by itself no
-        episode would be better or worse than usual.
+        Each network sees its own states alone, in one call with the others: half of the work of all by all.
 
         Args:
             features (`Tensor`): (B, D).
-            seen (`Tensor`): (F, B) bool, the episodes that each network learns from.
+            network (`Tensor`): (B,) long, which of the networks says it.
         """
-        values = self.state_values(features)
-        other = (~seen).to(values.dtype)
-        return (values * other).sum(0) / other.sum(0)
+        assert self.of_state is not None
+        places = [(network == number).nonzero()[:, 0] for number in range(FOLDS)]
+        padded = pad_sequence(places, batch_first=True)  # (F, M)
+        said: Tensor = self.of_state(features[padded])
+        found = torch.cat([values[: len(own)] for values, own in zip(said, places, strict=True)])
+        return torch.empty_like(found).index_put((torch.cat(places),), found)
 
     def value(self, features: Tensor, chunk: Tensor) -> Tensor:
         """One value (B,) of the ensemble's."""

@@ -20,7 +20,7 @@ from lerobot_ext.offline_rl.losses import Losses, expectile_loss, masked_mean
 
 from .borrowed import Borrowed
 from .configuration_q_chunking import QChunkingConfig
-from .critic import ChunkCritic, folds
+from .critic import ChunkCritic, folds, judges
 from .flow import Condition, FlowActor
 from .losses import advantage_weights, critic_loss, distill_loss, flow_loss
 from .windows import Windows
@@ -215,12 +215,12 @@ class Objective:
         assert slow is not None
         with torch.no_grad():
             reached = slow.value(known, batch.chunk)
-        wrong = expectile_loss(reached - self._critic.state_values(features), self.config.expectile)
-        learned = self._folds(batch)
-        return masked_mean(torch.where(learned, wrong, 0.0).sum(0), batch.counted, "none")
+        taught = self._critic.state_value(features, self._learners(batch))
+        wrong = expectile_loss(reached - taught, self.config.expectile)
+        return masked_mean(wrong, batch.counted, "none")
 
-    def _folds(self, batch: Batch) -> Tensor:
-        """(F, B) bool: each episode teaches one of the value networks, and the others judge it."""
+    def _learners(self, batch: Batch) -> Tensor:
+        """(B,) the value network that each sample's episode teaches; the other one judges it."""
         if "episode_index" not in batch.whole:
             raise ValueError(
                 "`value_target` 'data' needs the frames' `episode_index`, which the batch lacks; set it to "
@@ -244,7 +244,8 @@ class Objective:
         slow = self.critic_target
         assert slow is not None
         if self.config.value_target == "data":
-            return slow.state_value(slow.observe(batch.view, 1, augment=augment), self._folds(batch))
+            later = slow.observe(batch.view, 1, augment=augment)
+            return slow.state_value(later, judges(self._learners(batch)))
         features = slow.observe(batch.view, 1, augment=augment)
         if self.config.extraction == "distill":
             condition = self._own.observe(batch.view, 1, augment=augment)
@@ -280,7 +281,7 @@ class Objective:
         assert slow is not None
         assert known is not None
         if self.config.value_target == "data":
-            usual = slow.state_value(known, self._folds(batch))
+            usual = slow.state_value(known, judges(self._learners(batch)))
         else:
             usual = slow.values(known, self._candidates(batch, later=False)).mean(1)
         weights = advantage_weights(reached, usual, self.config.inverse_temperature)
