@@ -155,7 +155,7 @@ def main() -> int:
     pictures.ratio_bars([row for row in found if row["against"]], args.out / "q_chunking.png")
     if args.write_readme:
         command = f"uv run python benchmarks/q_chunking.py --batch {batch} --rounds {rounds}"
-        head = f"`{command} --camera-rounds {camera_rounds}`, {date.today().isoformat()}, {machine}:"
+        head = f"`{command} --camera-rounds {camera_rounds}`, {date.today().isoformat()}, medians:"
         blocks.write_block(blocks.Q_CHUNKING, BLOCK, f"{head}\n\n{text}")
     print(last_line(found))
     return 0
