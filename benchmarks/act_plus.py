@@ -10,9 +10,11 @@ writes JSON and PNG. Goes on where it was interrupted; a cell is made anew where
 Expected last line: `belt, 300 ms: act_rtc … %, stock ACT that waits … %; boundary jerk …`.
 
     uv run python benchmarks/act_plus.py [--quick] [--seeds 3] [--episodes 100] [--jobs 2] [--only TEXT]
-        [--report] [--write-readme] [--out DIR]
+        [--report] [--earlier FILE] [--write-readme] [--out DIR]
 
-`--only belt__act_rtc` measures the cells whose name holds that text (TASK__POLICY__SEED__LOOP_DELAYms).
+`--only belt__act_rtc` measures the cells whose name holds that text (TASK__POLICY__SEED__LOOP_DELAYms), also
+several, by commas. `--earlier docs/results/act_plus.json` keeps the rows of that file that were not measured
+now; each row tells its day.
 """
 
 import argparse
@@ -22,12 +24,13 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from act_plus_parts.measuring import found, run
-from act_plus_parts.report import BLOCK, picture, pooled, readme_block, summary, tables
+from act_plus_parts.report import BLOCK, completed, picture, pooled, readme_block, summary, tables
 from act_plus_parts.variants import cells
 from rl_parts.blocks import IMAGES, POLICIES, write_block
 
@@ -45,19 +48,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time, one thread each")
     parser.add_argument("--only", default="", metavar="TEXT", help="only cells whose name holds this")
     parser.add_argument("--report", action="store_true", help="measure nothing, only report what is there")
+    parser.add_argument("--earlier", type=Path, metavar="FILE", help="figures to keep where none are new")
     parser.add_argument("--write-readme", action="store_true", help="put tables and picture into the README")
     parser.add_argument("--out", type=Path, help="default: a new folder under the system's temporary one")
     args = parser.parse_args()
     for name in ("seeds", "episodes", "jobs"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
-    if args.write_readme and (args.quick or args.only):
-        parser.error("--write-readme takes the figures of all cells; leave out --quick and --only")
+    if args.write_readme and args.quick:
+        parser.error("--write-readme takes figures that mean something; leave out --quick")
     if args.report and not args.out:
         parser.error("--report needs --out, the folder of a run")
     if not cells(1, args.only):
         parser.error(f"no cell's name holds {args.only!r}")
     return args
+
+
+def earlier_rows(file: Path | None) -> list[dict[str, Any]]:
+    """Rows that `docs/results` keeps, or an earlier run wrote, each with its day; none without a file."""
+    if file is None:
+        return []
+    content = json.loads(file.read_text(encoding="utf-8"))
+    rows = content.get("figures", content)["rows"]
+    return [{"measured": content.get("measured"), **row} for row in rows]
 
 
 def main() -> None:
@@ -76,7 +89,8 @@ def main() -> None:
     if len(known) < len(wanted):
         print(f"{len(wanted) - len(known)} of {len(wanted)} cells are not measured yet", file=sys.stderr)
     results = list(known.values())
-    rows = pooled(results)
+    keys = [(cell.task, cell.variant, cell.mode, cell.delay_ms) for cell in cells(1)]
+    rows = completed(pooled(results), earlier_rows(args.earlier), keys)
     (out / "act_plus.json").write_text(
         json.dumps({"rows": rows, "cells": results}, indent=1), encoding="utf-8"
     )
@@ -84,10 +98,10 @@ def main() -> None:
     print(tables(rows))
     print(f"\nwritten: {out / 'act_plus.json'} and .png")
     if args.write_readme:
-        if len(known) < len(wanted):
-            raise SystemExit("the README's block wants all cells; run without --report first.")
+        if len(rows) < len(keys) or len(known) < len(wanted):
+            raise SystemExit("the README's block wants all cells; measure them, or give an --earlier file.")
         command = f"uv run python benchmarks/act_plus.py --seeds {seeds} --episodes {episodes} --out DIR"
-        write_block(README, BLOCK, readme_block(rows, results, command))
+        write_block(README, BLOCK, readme_block(rows, command))
         shutil.copy(out / "act_plus.png", IMAGES / "act_plus.png")
     print(summary(rows))
 

@@ -59,6 +59,7 @@ def cell_recipe(cell: Cell, episodes: int, scale: float) -> dict[str, Any]:
         "delay_ms": cell.delay_ms,
         "episodes": episodes,
         "first_episode": FIRST_EPISODE,
+        "seams": "from chunk to chunk",
         "scale": scale,
     }
 

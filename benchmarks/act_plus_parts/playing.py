@@ -45,7 +45,8 @@ class Played:
         success (`bool`): Whether the task was done.
         frames (`int`): Its length.
         commands (`list[NDArray]`): (A,) targets, one a frame.
-        seams (`list[int]`): Frames at which a new chunk began.
+        seams (`list[int]`): Frames at which a new chunk took over from another. The first chunk starts the
+            arm from rest: that step, as large with every policy, is no boundary.
     """
 
     success: bool = False
@@ -112,7 +113,7 @@ def play(
         seen.append(env.reset(seed=seed)[0])
         envs.append(env)
     played = [Played() for _ in envs]
-    live = list(range(len(envs)))
+    live, begun = list(range(len(envs))), False
     last = torch.from_numpy(np.stack([each["agent_pos"] for each in seen]))
     controller = (Sync if mode == "sync" else Rtc)(policy, before, after, delay)
     torch.manual_seed(0)
@@ -127,7 +128,7 @@ def play(
         for number in list(live):
             command = last[number].numpy().astype(np.float32)
             episode = played[number]
-            if begins and episode.commands:
+            if begins and begun:
                 episode.seams.append(len(episode.commands))
             episode.commands.append(command)
             seen[number], _, ended, cut, info = envs[number].step(command)
@@ -135,6 +136,7 @@ def play(
             if ended or cut:
                 episode.success = bool(info["is_success"])
                 live.remove(number)
+        begun = begun or begins
     for env in envs:
         env.close()
     return played

@@ -16,6 +16,7 @@ from lerobot_ext.intervals import wilson_interval
 
 Row = dict[str, Any]
 Way = tuple[str, int]
+Key = tuple[str, str, str, int]
 BLOCK = "results"
 STOCK = "ACT (stock)"
 HEADS = {"sync": "waits", "rtc": "goes on"}
@@ -52,9 +53,22 @@ def pooled(cells: Sequence[Row]) -> list[Row]:
                 "jerk_p99": float(np.percentile(jerk, 99)) if len(jerk) else None,
                 "latency_p50_ms": statistics.median(cell["latency_p50_ms"] for cell in group),
                 "latency_p95_ms": statistics.median(cell["latency_p95_ms"] for cell in group),
+                "measured": days(cell["measured"] for cell in group),
             }
         )
     return rows
+
+
+def completed(rows: Sequence[Row], earlier: Sequence[Row], wanted: Iterable[Key]) -> list[Row]:
+    """Rows measured now, and of the wanted ones that were not, those of an earlier run; in the wanted order.
+
+    Args:
+        rows (`Sequence[Row]`): Measured now.
+        earlier (`Sequence[Row]`): Of an earlier run, each with the day when it was `measured`.
+        wanted (`Iterable[Key]`): Task, variant, mode and delay of all rows that there should be.
+    """
+    known = {**_index(earlier), **_index(rows)}
+    return [known[key] for key in dict.fromkeys(wanted) if key in known]
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -118,8 +132,11 @@ def _jerk(row: Row) -> str:
 
 # ---- sentences
 
+WITHOUT_DELAY = (("choose", "act_language"), ("either", "act_flow"), ("around", "act_flow"))
+"""Tasks without delay, and whom stock ACT is compared with there."""
 
-def _index(rows: Iterable[Row]) -> dict[tuple[str, str, str, int], Row]:
+
+def _index(rows: Iterable[Row]) -> dict[Key, Row]:
     return {(r["task"], r["variant"], r["mode"], r["delay_ms"]): r for r in rows}
 
 
@@ -129,7 +146,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     for task, setting in SETTINGS.items():
         if setting.delays_ms:
             said += _under_delay(found, task, setting.delays_ms)
-    for task, name in (("choose", "act_language"), ("either", "act_flow")):
+    for task, name in WITHOUT_DELAY:
         ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
         if ours and theirs:
             said.append(
@@ -138,7 +155,7 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     return said
 
 
-def _under_delay(found: dict[tuple[str, str, str, int], Row], task: str, delays: Sequence[int]) -> list[str]:
+def _under_delay(found: dict[Key, Row], task: str, delays: Sequence[int]) -> list[str]:
     """A sentence a delay: act_rtc against stock ACT that waits, and against one that goes on."""
     said = []
     for delay in (each for each in delays if each):
@@ -148,13 +165,14 @@ def _under_delay(found: dict[tuple[str, str, str, int], Row], task: str, delays:
         )
         if not (ours and waits and goes_on):
             continue
-        times = goes_on["jerk_rms"] / ours["jerk_rms"]
-        tail = goes_on["jerk_p99"] / ours["jerk_p99"]
+        jerk = ""
+        if ours["jerk_rms"] and goes_on["jerk_rms"]:
+            times, tail = (goes_on[key] / ours[key] for key in ("jerk_rms", "jerk_p99"))
+            jerk = f", and its boundary jerk is {times:.1f} times act_rtc's (p99: {tail:.1f})"
         said.append(
             f"`{task}`, {delay} ms: act_rtc {_success(ours)}, stock ACT that waits, as in `lerobot-rollout`, "
             f"{_success(waits)}: {_apart(ours, waits)}; stock ACT in the loop that goes on, which "
-            f"`lerobot-rollout` refuses, {_success(goes_on)}: {_apart(ours, goes_on)}, and its boundary jerk "
-            f"is {times:.1f} times act_rtc's (p99: {tail:.1f})"
+            f"`lerobot-rollout` refuses, {_success(goes_on)}: {_apart(ours, goes_on)}{jerk}"
         )
     return said
 
@@ -177,9 +195,9 @@ def summary(rows: Sequence[Row]) -> str:
             f"belt, 300 ms: act_rtc {100 * ours['success']:.0f} %, stock ACT that waits "
             f"{100 * theirs['success']:.0f} %"
         )
-    if ours and same_loop:
+    if ours and same_loop and ours["jerk_rms"] and same_loop["jerk_rms"]:
         parts.append(f"boundary jerk {same_loop['jerk_rms'] / ours['jerk_rms']:.1f} times lower")
-    for task, name in (("choose", "act_language"), ("either", "act_flow")):
+    for task, name in WITHOUT_DELAY:
         ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
         if ours and theirs:
             parts.append(
@@ -193,10 +211,21 @@ def about(seeds: int, episodes: int) -> str:
     return f"{seeds} seeds, {episodes} episodes each, Wilson intervals over all of them."
 
 
-def readme_block(rows: Sequence[Row], cells: Sequence[Row], command: str) -> str:
+def when(rows: Sequence[Row]) -> str:
+    """The day when all rows were measured, or the days of each task."""
+    of_tasks: dict[str, list[str]] = {}
+    for row in rows:
+        of_tasks.setdefault(row["task"], []).append(row["measured"])
+    said = {task: ", ".join(sorted(set(times))) for task, times in of_tasks.items()}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return "; ".join(f"`{task}` {times}" for task, times in said.items())
+
+
+def readme_block(rows: Sequence[Row], command: str) -> str:
     """What stands in the policy's README."""
-    seeds, episodes = len({cell["seed"] for cell in cells}), cells[0]["episodes"]
-    head = f"`{command}`, {days(cell['measured'] for cell in cells)}: {about(seeds, episodes)}"
+    seeds, episodes = rows[0]["seeds"], rows[0]["episodes"]
+    head = f"`{command}`, {when(rows)}: {about(seeds, episodes // seeds)}"
     said = "\n".join(f"- {sentence}." for sentence in sentences(rows))
     picture = "![Success and boundary jerk by delay](../../docs/images/act_plus.png)"
     return f"{head}\n\n{said}\n\n{tables(rows)}\n\n{picture}"

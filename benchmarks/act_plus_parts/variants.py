@@ -99,9 +99,11 @@ SETTINGS = {
     "lift": Setting("lift", ("ACT (stock)", "act_rtc"), 50, 2000, delays_ms=(0, 300)),
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
     "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
+    "around": Setting("around", ("ACT (stock)", "act_flow"), 300, 2000),
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
-which side counts. `either`: demonstrators go left or right by whim."""
+which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss
+any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode."""
 
 BATCH = 32
 MODES = ("sync", "rtc")
@@ -135,13 +137,13 @@ def training_name(task: str, variant: str, seed: int) -> str:
 
 
 def cells(seeds: int, only: str = "") -> list[Cell]:
-    """All cells whose name holds a text, the seeds one after the other."""
+    """All cells whose name holds a text, or one of several by commas, the seeds one after the other."""
     made = []
     for seed in range(seeds):
         for name, setting in SETTINGS.items():
             for variant in setting.policies:
                 made += [Cell(name, variant, seed, mode, delay) for mode, delay in ways(setting, variant)]
-    return [cell for cell in made if only in cell.name]
+    return [cell for cell in made if any(text in cell.name for text in only.split(","))]
 
 
 def ways(setting: Setting, variant: str) -> list[tuple[str, int]]:

@@ -55,7 +55,8 @@ def test_bad_option_is_one_clear_line(tmp_path: Path) -> None:
     run = lerobot_ext("demos", "--root", tmp_path / "demos", "--task", "lfit")
     assert run.returncode != 0
     assert (
-        "`task` is 'lfit'; the Koch environment has reach, lift, place, tour, choose, either." in run.stderr
+        "`task` is 'lfit'; the Koch environment has reach, lift, place, tour, choose, either, around."
+        in run.stderr
     )
     assert "Traceback" not in run.stderr
     assert not (tmp_path / "demos").exists()

@@ -33,7 +33,7 @@ def test_expert_succeeds(task: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "least"),
-    [("reach", 190), ("lift", 190), ("place", 180), ("tour", 190), ("choose", 190), ("either", 190)],
+    [(task, 180 if task == "place" else 190) for task in TASKS],
 )
 def test_expert_succeeds_over_200_seeds(task: str, least: int) -> None:
     done, lengths = successes(task, range(200))

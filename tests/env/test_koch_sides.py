@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tasks with two sides: what tells them apart, what ends them, and what demonstrations of them say."""
+"""The tasks with places beside the goal: what tells ways apart, what ends them, what demonstrations say."""
 
 import numpy as np
 import pytest
 from lerobot_env_koch.demos.recorder import DemoOptions, roll_out
 from lerobot_env_koch.environment import KochEnv
 from lerobot_env_koch.expert import make_expert
-from lerobot_env_koch.sides import INSTRUCTIONS, SIDE_M
+from lerobot_env_koch.sides import INSTRUCTIONS, LEFT, NEAR, PLACES_M, RIGHT, SIDE_M
 
 
 def side_of(env: KochEnv) -> int:
@@ -63,8 +63,45 @@ def test_either_side_counts_where_the_task_says_so(side):
     assert played(env, env.world.goal + side * SIDE_M)[:2] == (True, True)
 
 
-@pytest.mark.parametrize(("task", "texts"), [("choose", 2), ("either", 1)])
-def test_demonstrations_say_what_the_episode_asked_for(tmp_path, task, texts):
+@pytest.mark.parametrize("place", [LEFT, RIGHT, NEAR])
+def test_around_the_goal_every_place_counts_and_the_goal_itself_ends_the_episode(place):
+    env = KochEnv("around")
+    env.reset(seed=0)
+    assert env.task_description == "Move the gripper beside or before the green goal, not to the goal itself."
+    assert played(env, env.world.goal + PLACES_M[place])[:2] == (True, True)
+    env.reset(seed=0)
+    ended, success, frames = played(env, env.world.goal)
+    assert (ended, success) == (True, False)
+    assert frames < 60
+
+
+def test_around_the_goal_the_median_of_each_joint_is_none_of_the_ways():
+    """Who regresses with an L1 loss is sent to the goal itself."""
+    from lerobot_env_koch import kinematics
+
+    env = KochEnv("around")
+    for seed in range(30):
+        env.reset(seed=seed)
+        ways = [kinematics.inverse(env.world.goal + place)[0] for place in PLACES_M.values()]
+        tip, _ = kinematics.forward(np.array([*np.median(ways, axis=0), 0.0, 0.0]))
+        assert np.linalg.norm(tip - env.world.goal) < 0.008
+        assert min(np.linalg.norm(tip - env.world.goal - place) for place in PLACES_M.values()) > 0.02
+
+
+def test_around_the_goal_demonstrators_take_each_place_about_equally_often():
+    env = KochEnv("around")
+    seen = []
+    for seed in range(90):
+        env.reset(seed=seed)
+        seen.append(tuple(np.round(env.world.next_stop - env.world.goal, 6)))
+    assert sorted(set(seen)) == sorted(tuple(place) for place in PLACES_M.values())
+    assert all(18 <= seen.count(place) <= 42 for place in set(seen))
+
+
+@pytest.mark.parametrize(
+    ("task", "texts", "ways"), [("choose", 2, {-1, 1}), ("either", 1, {-1, 1}), ("around", 1, {-1, 0, 1})]
+)
+def test_demonstrations_say_what_the_episode_asked_for(tmp_path, task, texts, ways):
     options = DemoOptions("local/sides", tmp_path, task=task)
     env = KochEnv(task)
     told, sides = set(), set()
@@ -75,7 +112,7 @@ def test_demonstrations_say_what_the_episode_asked_for(tmp_path, task, texts):
         sides.add(side_of(env))
         assert len({frame["task"] for frame in frames}) == 1
     assert len(told) == texts
-    assert sides == {-1, 1}
+    assert sides == ways
 
 
 def test_the_other_tasks_never_fail_early():

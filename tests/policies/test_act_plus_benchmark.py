@@ -86,6 +86,40 @@ def test_without_delay_both_loops_run_the_same_actions():
     assert sync == told(Rtc(Counting(8, 4, False), unchanged, unchanged, 0), 9)
 
 
+class Still:
+    """An environment in which nothing moves, for so many frames."""
+
+    task_description = ""
+
+    def __init__(self, frames: int) -> None:
+        self.left = frames
+
+    def reset(self, seed):
+        return self._seen(), {}
+
+    def _seen(self):
+        return {"agent_pos": np.zeros(1, np.float32), "environment_state": np.zeros(7, np.float32)}
+
+    def step(self, command):
+        self.left -= 1
+        return self._seen(), 0.0, self.left == 0, False, {"is_success": True}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("mode", "delay", "seams"), [("sync", 0, [4, 8]), ("sync", 2, [8]), ("rtc", 0, [4, 8]), ("rtc", 2, [8])]
+)
+def test_the_first_chunk_starts_the_arm_and_is_no_boundary(mode, delay, seams):
+    """With a delay the arm holds still until the first chunk: that step was counted as the chunk's seam."""
+    from act_plus_parts.playing import play
+
+    policy = Counting(8, 4, True)
+    [played] = play(policy, unchanged, unchanged, lambda: Still(10), [0], mode, delay)
+    assert played.seams == seams
+
+
 def test_boundary_jerk_is_that_of_the_step_at_a_seam():
     from act_plus_parts.playing import FPS, Played, boundary_jerk
 
@@ -169,8 +203,39 @@ def test_the_claims_are_said_by_intervals_and_by_the_same_loop():
     # Without delay the loops are the same for what is not handed anything: that one cell stands in both.
     assert shown[2].count("90 % [60, 98]") == 3
     assert summary(rows).startswith("belt, 300 ms: act_rtc 100 %, stock ACT that waits 0 %; boundary")
-    block = readme_block(rows, cells, "command --here")
+    block = readme_block(rows, "command --here")
     assert block.startswith("`command --here`, 2026-11-22: 1 seeds, 10 episodes each")
+
+
+def test_rows_of_an_earlier_run_fill_up_what_was_not_measured_and_keep_their_day(tmp_path):
+    from act_plus import earlier_rows
+    from act_plus_parts.report import completed, pooled, readme_block, sentences, when
+
+    old = pooled([cell("belt", "act_rtc", "rtc", 300, 1, [1]), cell("choose", "act_language", "sync", 0, 5)])
+    file = tmp_path / "kept.json"
+    without_day = [{key: value for key, value in row.items() if key != "measured"} for row in old]
+    file.write_text(json.dumps({"measured": "2026-11-20", "figures": {"rows": without_day}}))
+    new = pooled([cell("belt", "ACT (stock)", "rtc", 300, 9), cell("belt", "act_rtc", "rtc", 300, 9, [3])])
+    wanted = [("belt", name, "rtc", 300) for name in ("ACT (stock)", "act_rtc", "act_blend")]
+    rows = completed(new, earlier_rows(file), [*wanted, ("choose", "act_language", "sync", 0)])
+    assert [(row["variant"], row["success"], row["measured"]) for row in rows] == [
+        ("ACT (stock)", 0.9, "2026-11-22"),
+        ("act_rtc", 0.9, "2026-11-22"),
+        ("act_language", 0.5, "2026-11-20"),
+    ]
+    assert when(rows) == "`belt` 2026-11-22; `choose` 2026-11-20"
+    assert when(rows[:2]) == "2026-11-22"
+    assert readme_block(rows, "c").startswith("`c`, `belt` 2026-11-22; `choose` 2026-11-20: 1 seeds, 10 ep")
+    assert earlier_rows(None) == []
+    # stock ACT's row has no seams: its jerk is not compared
+    assert not sentences([*rows, {**rows[0], "mode": "sync"}])[0].count("jerk")
+
+
+def test_several_texts_name_cells():
+    from act_plus_parts.variants import cells
+
+    found = {(each.task, each.variant) for each in cells(1, "belt__act_rtc,choose__act_index")}
+    assert found == {("belt", "act_rtc"), ("choose", "act_index")}
 
 
 def test_every_flag_is_played_and_only_in_ways_that_can_differ():

@@ -32,7 +32,7 @@ class KochEnvConfig(EnvConfig):
 
     Args:
         task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift`, `place`, `tour`,
-            `choose` or `either`.
+            `choose`, `either` or `around`.
         fps (`int`, *optional*, defaults to `30`): Frames a second; the arm is modelled for 30 only.
         obs (`str`, *optional*, defaults to `"state"`): `state` is joints and environment state, `pixels` is
             joints and both cameras (what a real arm has), `state_pixels` is all three.

@@ -22,7 +22,7 @@ GRIPPER_HOLD_RAD: Final = 0.466
 ENVIRONMENT_STATE_NAMES: Final = ("cube_x", "cube_y", "cube_z", "cube_yaw", "goal_x", "goal_y", "goal_z")
 """`observation.environment_state` of every task: metres and radians in the frame of the robot's base."""
 
-TASKS: Final = ("reach", "lift", "place", "tour", "choose", "either")
+TASKS: Final = ("reach", "lift", "place", "tour", "choose", "either", "around")
 TASK_DESCRIPTIONS: Final[dict[str, str]] = {
     "reach": "Move the gripper to the green goal.",
     "lift": "Lift the red cube.",
@@ -31,6 +31,7 @@ TASK_DESCRIPTIONS: Final[dict[str, str]] = {
     # Of `choose` each episode has its own, see `KochWorld.instruction`.
     "choose": "Move the gripper to the named side of the green goal.",
     "either": "Move the gripper to one side of the green goal.",
+    "around": "Move the gripper beside or before the green goal, not to the goal itself.",
 }
 
 CAMERAS: Final = ("top", "wrist")

@@ -36,9 +36,9 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
     `state_pixels`.
     - `pixels`: `top` and `wrist`, (height, width, 3) uint8; with `pixels` and `state_pixels`.
 
-    An episode ends with success (`info["is_success"]`), in `choose` also at the wrong side, or is cut off
-    after `episode_length` steps. `task_description` is what a policy is told; in `choose` each episode has
-    its own.
+    An episode ends with success (`info["is_success"]`), in `choose` also at the wrong side, in `around` at
+    the goal, or is cut off after `episode_length` steps. `task_description` is what a policy is told; in
+    `choose` each episode has its own.
 
     Rewards: `sparse` is 1 in the step that succeeds, else 0. `dense` adds, in every step, for reach `1 -
     tanh(10 d)` of the distance d (m) from tip to goal; for lift 0.4 of that for tip and cube plus 0.6 of the
@@ -46,7 +46,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
     0.7 of that for cube and bin.
 
     Args:
-        task (`str`, *optional*, defaults to `"lift"`): `reach`, `lift` or `place`.
+        task (`str`, *optional*, defaults to `"lift"`): one of `TASKS`.
         obs (`str`, *optional*, defaults to `"state"`): `state`, `pixels` or `state_pixels`.
         reward (`str`, *optional*, defaults to `"sparse"`): `sparse` or `dense`.
         episode_length (`int`, *optional*, defaults to `150`): Steps until an episode is cut off.

@@ -152,7 +152,7 @@ class KochWorld:
         self._goal = scene.goal_m.copy()
         self._tour = Tour(self._goal) if task == "tour" else None
         self._guide = Tour(self._goal, GUIDE_TOLERANCE_M, GUIDE_REST_S) if task == "tour" else None
-        self._sides = Sides(self._goal, scene.side, task == "either") if scene.side else None
+        self._sides = Sides(task, self._goal, scene.side) if scene.side else None
         self._steps_due = 0.0
         self._met_for_s = self._missed_for_s = 0.0
         self._held[:] = False
@@ -380,7 +380,7 @@ class KochWorld:
 
     @property
     def next_stop(self) -> FloatArray:
-        """(3,) where a demonstrator goes, in m: a tour's next stop, the side that is meant, or the goal."""
+        """(3,) where a demonstrator goes, in m: a tour's next stop, the place that is meant, or the goal."""
         if self._sides is not None:
             return self._sides.wanted.copy()
         return self.goal if self._guide is None else self._guide.next_stop.copy()
@@ -388,12 +388,10 @@ class KochWorld:
     @property
     def instruction(self) -> str:
         """What a policy is told to do in this episode."""
-        if self._sides is not None and not self._sides.either:
-            return self._sides.instruction
-        return TASK_DESCRIPTIONS[self.task]
+        return TASK_DESCRIPTIONS[self.task] if self._sides is None else self._sides.instruction
 
     def failure(self) -> bool:
-        """Whether the side that was not meant has been held for `HOLD_STEPS` frames."""
+        """Whether a place that ends the episode has been held for `HOLD_STEPS` frames."""
         return self._missed_for_s >= (HOLD_STEPS - 0.5) / FPS
 
     def _goal_met(self) -> bool:

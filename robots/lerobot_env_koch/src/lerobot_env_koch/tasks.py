@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_env_koch.constants import CUBE_SIZE_M, LIFT_HEIGHT_M, REACH_TOLERANCE_M, TASKS
-from lerobot_env_koch.sides import SIDE_TASKS
+from lerobot_env_koch.sides import SIDE_TASKS, SIDES_OF
 
 FloatArray = NDArray[np.float64]
 
@@ -120,6 +120,11 @@ class Region:
         return float(x), float(y), float(rng.uniform(-self.yaw_rad, self.yaw_rad))
 
 
+AROUND: Final = Region(-0.02, 0.02, 0.15, 0.17)
+AROUND_HEIGHTS_M: Final = (0.05, 0.08)
+"""Where the goal of `around` is: before and below the gripper, so that no way leads through it."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """One drawn start of a task.
@@ -127,12 +132,12 @@ class Scene:
     Args:
         cube_m (`FloatArray`): (3,) cube centre.
         cube_yaw_rad (`float`): Cube's turn about the vertical.
-        goal_m (`FloatArray`): (3,) reach target, middle of the tour or between two sides, lift height above
-            the cube's start, or bin centre.
+        goal_m (`FloatArray`): (3,) reach target, middle of the tour or between places beside it, lift height
+            above the cube's start, or bin centre.
         marker_m (`FloatArray`): (3,) where the green marker is shown (below the table when a task has none).
         bin_m (`FloatArray`): (3,) where the bin stands (below the table when a task has none).
-        side (`int`, *optional*, defaults to `0`): The side of the goal that is meant, -1 left or 1 right; 0
-            where a task has no sides.
+        side (`int`, *optional*, defaults to `0`): The place beside the goal that is meant, see
+            `lerobot_env_koch.sides`; 0 where a task has none.
     """
 
     cube_m: FloatArray
@@ -163,9 +168,11 @@ def draw_scene(task: str, region: Region, rng: np.random.Generator) -> Scene:
         goal = np.array([x, y, cube[2] + LIFT_HEIGHT_M])
         return Scene(cube, yaw, goal, _OUT_OF_SIGHT, _OUT_OF_SIGHT)
     if task in ("reach", "tour", *SIDE_TASKS):
-        goal_x, goal_y, _ = region.draw(rng)
-        goal = np.array([goal_x, goal_y, rng.uniform(*GOAL_HEIGHTS_M)])
-        side = int(rng.choice([-1, 1])) if task in SIDE_TASKS else 0
+        where = AROUND if task == "around" else region
+        goal_x, goal_y, _ = where.draw(rng)
+        heights = AROUND_HEIGHTS_M if task == "around" else GOAL_HEIGHTS_M
+        goal = np.array([goal_x, goal_y, rng.uniform(*heights)])
+        side = int(rng.choice(SIDES_OF[task])) if task in SIDE_TASKS else 0
         return Scene(cube, yaw, goal, goal, _OUT_OF_SIGHT, side)
     centre = np.array([*(BIN_CENTRE_M + rng.uniform(-BIN_SPREAD_M, BIN_SPREAD_M, 2)), 0.0])
     return Scene(cube, yaw, centre, _OUT_OF_SIGHT, centre)

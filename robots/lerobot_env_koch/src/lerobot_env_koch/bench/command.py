@@ -20,7 +20,9 @@ MAX_DELAYED = 0.001
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--task", default="lift", help="reach, lift, place, tour, choose or either (default: %(default)s)"
+        "--task",
+        default="lift",
+        help="reach, lift, place, tour, choose, either or around (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of scenes, hand, faults (default: %(default)s)"

@@ -9,7 +9,7 @@ from pathlib import Path
 from lerobot_ext.cli import Command, CommandError
 
 # Named here once more, because importing the recorder for `--help` would load LeRobot's dataset code.
-_TASKS = ("reach", "lift", "place", "tour", "choose", "either")
+_TASKS = ("reach", "lift", "place", "tour", "choose", "either", "around")
 _SKILLS = ("expert", "noisy", "random", "mixed")
 
 
