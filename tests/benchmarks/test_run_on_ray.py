@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`benchmarks/run.py --engine ray` with the real Ray, where it is installed: the project does not depend on it.
+"""`benchmarks/run.py --engine ray` with the real Ray where that is installed: the project does without.
 
 uv pip install ray && uv run --no-sync pytest tests/benchmarks/test_run_on_ray.py
 """
