@@ -114,10 +114,12 @@ def by_task(made: list[Conditions], every: Cells, out: Path) -> dict[str, Part]:
                 f"{out} holds results on {task} of different {', '.join(differ)}, which cannot be compared; "
                 "measure them all alike, or into another --out."
             )
+        cells = [cell for cell in every if cell["task"] == task]
         found[task] = {
             "conditions": asdict(kinds[0]),
             "data": stages.skills_of(stages.data_folder(out, task, kinds[0].demos)),
-            "cells": [cell for cell in every if cell["task"] == task],
+            "summary": {method: rates for (method, _), rates in tables.by_stage(cells).items()},
+            "cells": cells,
         }
     return found
 

@@ -107,9 +107,8 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "offline_rl",
         "`lapo`, `q_chunking`, cloning, IQL, diffusion on logs of mixed quality",
-        20,
-        "of one core for `lapo`, `bc`, `filtered_bc` and `iql`",
-        unknown="the other methods",
+        100,
+        "of one shared core",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=_RL,
         packages=(f"{_POLICY}lapo", f"{_POLICY}q_chunking", "lerobot_ext"),
