@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from lerobot_ext.nn.pooled_cameras import PooledCameras
 from lerobot_ext.offline_rl.critics import EnsembleMLP, aggregate, bootstrap_masks
@@ -85,18 +84,14 @@ class ChunkCritic(nn.Module):
     def state_value(self, features: Tensor, network: Tensor) -> Tensor:
         """Values (B,) of states by the better of the logged chunks there; with `value_target` `"data"`.
 
-        Each network sees its own states alone, in one call with the others: half of the work of all by all.
-
         Args:
             features (`Tensor`): (B, D).
             network (`Tensor`): (B,) long, which of the networks says it.
         """
         assert self.of_state is not None
-        places = [(network == number).nonzero()[:, 0] for number in range(FOLDS)]
-        padded = pad_sequence(places, batch_first=True)  # (F, M)
-        said: Tensor = self.of_state(features[padded])
-        found = torch.cat([values[: len(own)] for values, own in zip(said, places, strict=True)])
-        return torch.empty_like(found).index_put((torch.cat(places),), found)
+        # All by all: to ask each for its own alone would be a shape that depends on values.
+        values: Tensor = self.of_state(features)
+        return values[network, torch.arange(len(network), device=network.device)]
 
     def value(self, features: Tensor, chunk: Tensor) -> Tensor:
         """One value (B,) of the ensemble's."""
