@@ -3,6 +3,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,27 @@ def pytest_configure() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol() -> Iterator[None]:
+    """Give back what a test leaves of this process's priority.
+
+    SVT-AV1, which some tests encode with, takes real-time priority for good when it runs as root. All later
+    tests and what they start would run so, and two workers that compute so starve each other.
+    """
+    standing = _standing()
+    try:
+        return (yield)
+    finally:
+        if standing is not None and _standing() != standing:
+            os.sched_setscheduler(0, *standing)
+
+
+def _standing() -> tuple[int, Any] | None:
+    if not hasattr(os, "sched_getscheduler"):
+        return None
+    return os.sched_getscheduler(0), os.sched_getparam(0)
 
 
 @pytest.hookimpl(optionalhook=True)

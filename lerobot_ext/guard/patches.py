@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -53,6 +54,32 @@ class PatchContract(Contract):
         n_frames = len(_open(root))
         if n_frames != 2 * FRAMES:
             broken(f"the dataset has {n_frames} frames, {2 * FRAMES} were recorded")
+
+    @rule(remedy="see who encodes videos in `lerobot.datasets`, and adapt recording/priority")
+    def test_videos_are_encoded_at_ordinary_priority(self) -> None:
+        """Saving an episode and streaming one go through functions that ours can stand around."""
+        from lerobot.datasets import dataset_writer, video_utils
+
+        from lerobot_ext.recording import priority
+
+        self._lift_window()
+        calls: list[str] = []
+        encoder = video_utils._CameraEncoderThread
+        for owner, name in ((dataset_writer, "encode_video_frames"), (encoder, "run")):
+            self.at_end(partial(setattr, owner, name, getattr(owner, name)))
+            setattr(owner, name, _counting(calls, name))
+        if not priority.install():
+            broken("it does not install")
+        self.at_end(priority.uninstall)
+        root = self.new_folder()
+        pictures = dataset_writer.DEFAULT_IMAGE_PATH.format(image_key="top", episode_index=0, frame_index=0)
+        (root / pictures).parent.mkdir(parents=True)
+        dataset_writer._encode_video_worker("top", 0, root, 10)
+        thread = encoder(*[None] * 6)
+        thread.start()
+        thread.join()
+        if calls != ["encode_video_frames", "run"]:
+            broken(f"of encode_video_frames and run only {calls} were called")
 
     @rule(remedy="see what became of `lerobot.datasets.dataset_reader.DatasetReader`, and adapt ram_reader")
     def test_columns_in_memory_equal_the_stock_reader(self) -> None:
@@ -258,6 +285,15 @@ class WindowContract(Contract):
             self.at_end(module.uninstall)
             if installed != inside:
                 broken(f"{module.__name__} is {'in' if installed else 'not in'} effect")
+
+
+def _counting(calls: list[str], name: str) -> Callable[..., None]:
+    """A function that does nothing but count."""
+
+    def count(*_: Any, **__: Any) -> None:
+        calls.append(name)
+
+    return count
 
 
 def _start_dataset(root: Path) -> Any:

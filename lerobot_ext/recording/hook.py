@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides whether a process gets the watch over its recordings; imports nothing heavy to find out."""
+"""Decides what a process that records gets; imports nothing heavy to find out."""
 
 import sys
 
 from lerobot_ext.switches import switched_on
 
 SWITCH = "LEROBOT_EXT_RECORDING_WATCH"
+PRIORITY_SWITCH = "LEROBOT_EXT_ENCODER_PRIORITY"
 _WRITER_MODULE = "lerobot.datasets.dataset_writer"
 
 
@@ -24,3 +25,18 @@ def watch_where_datasets_are_written() -> None:
     from lerobot_ext.recording import watch
 
     watch.start()
+
+
+def encode_at_ordinary_priority() -> None:
+    """Keep the video encoders of this process from real-time priority if it has imported the dataset writer.
+
+    Environment variable `LEROBOT_EXT_ENCODER_PRIORITY=off` leaves them as they are.
+
+    Raises:
+        ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
+    """
+    if not switched_on(PRIORITY_SWITCH) or _WRITER_MODULE not in sys.modules:
+        return
+    from lerobot_ext.recording import priority
+
+    priority.install()

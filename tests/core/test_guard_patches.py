@@ -3,7 +3,7 @@
 
 import huggingface_hub.utils._http as hub_client
 import pytest
-from lerobot.datasets import dataset_reader, factory
+from lerobot.datasets import dataset_reader, dataset_writer, factory
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.robots.config import RobotConfig
 
@@ -38,6 +38,11 @@ def unsorted_columns(monkeypatch):
             stock(self, idx) | ({"unit": "rad"} if type(self) is dataset_reader.DatasetReader else {})
         ),
     )
+
+
+def another_encoder(monkeypatch):
+    # Whoever saves an episode calls another function; ours stands around one that nobody calls.
+    monkeypatch.setattr(dataset_writer, "_encode_video_worker", lambda *_: None)
 
 
 def other_parameters(monkeypatch):
@@ -85,6 +90,7 @@ def test_all_changes_work_with_the_lerobot_of_our_window():
     ("change", "rule"),
     [
         (no_journal, "episode-journal-keeps-episodes"),
+        (another_encoder, "videos-are-encoded-at-ordinary-priority"),
         (unsorted_columns, "columns-in-memory-equal-the-stock-reader"),
         (other_parameters, "cameras-have-windows-of-their-own"),
         (another_sampler, "datasets-can-be-mixed"),
