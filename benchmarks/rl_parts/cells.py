@@ -69,7 +69,10 @@ def run(conditions: Conditions, method: str, seed: int, out: Path, commands: Com
         return done
     folder = out / "runs" / cell
     data = stages.data_folder(out, conditions.task, conditions.demos)
-    train_s = stages.train(commands, f"{cell}.train", method, data, folder, steps=conditions.steps, seed=seed)
+    train_s = stages.train(
+        commands, f"{cell}.train", methods.METHODS[method].words, data, folder,
+        steps=conditions.steps, seed=seed,
+    )  # fmt: skip
     successes, eval_s = stages.play(
         commands, f"{cell}.eval", stages.checkpoint(folder), folder / "eval",
         task=conditions.task, episodes=conditions.episodes, seed=conditions.eval_seed,

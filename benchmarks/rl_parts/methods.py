@@ -78,7 +78,8 @@ def learns_values(method: str) -> bool:
 
 
 @cache
-def _fields(words: tuple[str, ...]) -> dict[str, Any]:
+def fields_of(words: tuple[str, ...]) -> dict[str, Any]:
+    """All fields of the policy that these words of `lerobot-train` name which decide what it learns."""
     import draccus
     import lerobot.policies  # noqa: F401 - registers LeRobot's own
     from lerobot.configs.policies import PreTrainedConfig
@@ -99,7 +100,7 @@ def fields(method: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
         method (`str`): A key of `METHODS`.
         more (`tuple[str, ...]`): Words beyond its own; those that are not of the policy are left out.
     """
-    return dict(_fields((*METHODS[method].words, *(word for word in more if word.startswith("--policy.")))))
+    return dict(fields_of((*METHODS[method].words, *(word for word in more if word.startswith("--policy.")))))
 
 
 def package(method: str) -> str:

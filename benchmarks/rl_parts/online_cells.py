@@ -115,8 +115,8 @@ def _offline(conditions: Conditions, method: str, seed: int, out: Path, commands
         return done
     data = stages.data_folder(out, conditions.task, conditions.demos)
     train_s = stages.train(
-        commands, f"{cell}.train", method, data, folder,
-        steps=conditions.offline_steps, seed=seed, more=conditions.train,
+        commands, f"{cell}.train", (*methods.METHODS[method].words, *conditions.train), data, folder,
+        steps=conditions.offline_steps, seed=seed,
     )  # fmt: skip
     result = _played(conditions, method, cell, folder, commands)
     result |= {"id": uuid.uuid4().hex, "train_s": round(train_s, 1)}

@@ -81,6 +81,12 @@ def _inference_speed(figures: Figures) -> Report:
     return Report(bench.summary([row for row in rows if row not in stock], stock))
 
 
+def _koch_policies(figures: Figures) -> Report:
+    from koch_policies_parts import report
+
+    return Report(report.last_line(figures), report.tables(figures["rows"]))
+
+
 def _of_module(name: str, tables: str = "") -> Callable[[Figures], Report]:
     """A benchmark with `last_line(figures)` and maybe a function for its tables."""
 
@@ -92,6 +98,7 @@ def _of_module(name: str, tables: str = "") -> Callable[[Figures], Report]:
 
 
 REPORTS: dict[str, Callable[[Figures], Report]] = {
+    "koch_policies": _koch_policies,
     "hierarchical": _hierarchical,
     "act_plus": _act_plus,
     "offline_rl": _offline_rl,

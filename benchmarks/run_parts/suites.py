@@ -88,6 +88,16 @@ _POLICY = "lerobot_policy_"
 
 SUITES: tuple[Suite, ...] = (
     Suite(
+        "koch_policies",
+        "LeRobot's policies and ours on expert, clumsy and mixed data, from poses and from cameras",
+        None,
+        full=(*_SIDE_BY_SIDE, *OUT),
+        parts=("hierarchical_parts", "koch_policies_parts", "rl_parts"),
+        packages=tuple(
+            f"{_POLICY}{name}" for name in ("act_plus", "hierarchical_diffusion", "lapo", "q_chunking")
+        ),
+    ),
+    Suite(
         "hierarchical",
         "layers of `hierarchical_diffusion`: success, losses without a layer, safety, budget, speed",
         180,
