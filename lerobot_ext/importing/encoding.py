@@ -26,6 +26,7 @@ from lerobot_ext.importing.findings import Problem, SourceError
 from lerobot_ext.importing.image_stats import SampledFrames, histogram
 from lerobot_ext.importing.survey import CameraSize
 from lerobot_ext.importing.tree import H5_ERRORS, opened, reason
+from lerobot_ext.recording.priority import ordinary_priority
 
 if TYPE_CHECKING:
     from lerobot.configs import RGBEncoderConfig
@@ -134,7 +135,7 @@ def _sink(work: Work, camera: CameraSize, folder: Path) -> Iterator[Any]:
         with _png_rows(folder / f"{name}.parquet") as put:
             yield put
         return
-    with av.open(str(folder / f"{name}.mp4"), "w") as container:
+    with ordinary_priority(), av.open(str(folder / f"{name}.mp4"), "w") as container:
         stream = container.add_stream(
             work.encoder.vcodec,
             work.fps,

@@ -18,9 +18,10 @@ from typing import Any, Final
 import av
 import numpy as np
 import torch
-from lerobot.datasets import video_utils
+from lerobot.datasets import dataset_writer, video_utils  # noqa: F401 - the hook looks for the writer
 from lerobot.datasets.video_utils import StreamingVideoEncoder
 
+from lerobot_ext.recording import hook
 from lerobot_ext.recording.candidates import Candidate
 from lerobot_ext.recording.load import Load
 from lerobot_ext.recording.scene import Picture
@@ -200,6 +201,7 @@ def opens(vcodec: str) -> str:
 
 
 def _encoder(candidate: Candidate, load: Load, queue: int) -> StreamingVideoEncoder:
+    hook.encode_at_ordinary_priority()  # as a recording does
     try:
         return StreamingVideoEncoder(
             load.fps, candidate.encoder(), queue_maxsize=queue, encoder_threads=candidate.threads

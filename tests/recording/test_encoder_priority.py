@@ -81,6 +81,7 @@ def test_the_switch_leaves_encoders_alone(tmp_path, monkeypatch):
 
     from lerobot_ext.recording import hook, priority
 
+    priority.uninstall()  # an earlier test may have installed it
     stock = dataset_writer.encode_video_frames
     monkeypatch.setenv(hook.PRIORITY_SWITCH, "off")
     hook.encode_at_ordinary_priority()

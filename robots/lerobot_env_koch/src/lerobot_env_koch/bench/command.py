@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,10 @@ def _run(args: Namespace) -> int:
     # and set aside with it they would delay the buses. The cameras' process was started before and stays as
     # it is.
     try:
-        with this_thread_preferred(), bench:
+        # The bench ends after that, in a thread of ordinary priority: one that waits for a child's end can
+        # spin in the kernel until somebody else gets the core.
+        with ExitStack() as stack, this_thread_preferred():
+            stack.enter_context(bench)
             _announce(bench, args)
             bench.wait(args.duration)
             status = bench.status()
