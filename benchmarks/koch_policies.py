@@ -55,7 +55,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     args.tasks, args.amounts = args.tasks.split(","), cells.AMOUNTS
     if args.quick:
         args.out, args.seeds, args.tasks = args.out / "quick", 1, ["reach"]
-        args.observations, args.data, args.policies = [STATE], ["expert", "mixed"], ["act", "lapo"]
+        args.observations, args.data = [STATE], ["expert", "mixed"]
+        args.policies = [policy for policy in ("act", "lapo") if policy in args.policies] or args.policies
         args.amounts = dict.fromkeys(cells.AMOUNTS, cells.QUICK)
     return args
 

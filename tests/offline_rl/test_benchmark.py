@@ -32,7 +32,7 @@ class Pretending:
     def __init__(self, success=40.0):
         self.names, self.words, self.success = [], [], success
 
-    def run(self, name, words, *, append=False):
+    def run(self, name, words, *, append=False, pool=False):
         self.names.append(name)
         self.words.append(words)
         given = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--"))

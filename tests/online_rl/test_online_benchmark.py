@@ -33,7 +33,7 @@ class Pretending:
     def __init__(self, dies=()):
         self.names, self.words, self.dies = [], [], dies
 
-    def run(self, name, words, *, append=False):
+    def run(self, name, words, *, append=False, pool=False):
         from hierarchical_parts.commands import CommandError
 
         self.names.append(f"{name}{' again' if append else ''}")
