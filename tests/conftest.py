@@ -14,10 +14,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_configure() -> None:
-    """Let signals end the tests' child processes also where the run itself ignores them.
+    """Keep forked processes from standing still; let signals end child processes also where they are ignored.
 
-    `nohup` ignores SIGHUP and a shell's `&` ignores SIGINT; children inherit that.
+    LeRobot forks to encode videos, and among what a test has let go of are decoders with threads. `nohup`
+    ignores SIGHUP and a shell's `&` ignores SIGINT; children inherit that.
     """
+    from lerobot_ext.recording.forks import leave_what_is_inherited
+
+    leave_what_is_inherited()
     for name in ("SIGINT", "SIGHUP"):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:

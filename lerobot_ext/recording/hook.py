@@ -27,6 +27,20 @@ def watch_where_datasets_are_written() -> None:
     watch.start()
 
 
+def prepare_encoding_where_datasets_are_written() -> None:
+    """What keeps an encoder from holding up a recording, if this process has imported the dataset writer.
+
+    Raises:
+        ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
+    """
+    if _WRITER_MODULE not in sys.modules:
+        return
+    from lerobot_ext.recording import forks
+
+    forks.leave_what_is_inherited()
+    encode_at_ordinary_priority()
+
+
 def encode_at_ordinary_priority() -> None:
     """Keep the video encoders of this process from real-time priority if it has imported the dataset writer.
 
