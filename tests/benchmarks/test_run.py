@@ -160,7 +160,7 @@ def test_nobody_works_in_the_same_folder_at_once(two, tmp_path):
         (["--suite", "quick", "--write-docs"], "measures nothing that belongs into docs"),
         (
             ["--suite", "full", "--only", "startup,speed"],
-            "no suite is called speed; choose from hierarchical",
+            "no suite is called speed; choose from koch_policies, hierarchical",
         ),
         (["--suite", "full", "--jobs", "0"], "at least 1"),
         (["--list", "--suite", "quick"], "say one of"),
