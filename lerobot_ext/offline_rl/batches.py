@@ -208,8 +208,8 @@ class ChunkLabels(nn.Module):
         if key not in self._tables:
             if self.episodes is None:
                 raise ValueError(
-                    "filtered_bc needs the returns of the dataset's episodes, which could not be read; train "
-                    "on one LeRobotDataset with `next.reward`."
+                    "filtered_bc, or a cloned_share below 1, needs the returns of the dataset's episodes, "
+                    "which could not be read; train on one LeRobotDataset with `next.reward`."
                 )
             self._tables[key] = torch.from_numpy(
                 best_episodes(self.episodes, self.rules.reward_source, share)

@@ -270,3 +270,22 @@ def test_the_actor_moves_with_the_policys_device():
     config = over(diffusion())
     config.actor.device, config.device = "cuda", "cpu"  # as a checkpoint from a GPU is exported on a CPU
     assert build(config).actor.config.device == "cpu"
+
+
+def test_another_actor_too_learns_from_the_best_episodes_alone(monkeypatch):
+    config = over(ACTORS["diffusion"](), extraction="awr", cloned_share=0.5)
+    policy = build(config).train()
+    batch = training_batch(config)
+    best = torch.arange(len(batch["action"])) % 3 == 0
+    monkeypatch.setattr(policy.labels, "best", lambda batch, share: best)
+    seen = {}
+    losses = policy._borrowed.losses
+
+    def watched(model, given, weights):
+        seen["weights"] = weights
+        return losses(model, given, weights)
+
+    monkeypatch.setattr(policy._borrowed, "losses", watched)
+    assert policy.forward(batch)[0].isfinite()
+    assert (seen["weights"][~best] == 0).all()
+    assert (seen["weights"][best] > 0).all()

@@ -173,3 +173,25 @@ def test_values_of_the_logs_lead_nearly_as_the_best_policy(logs, extraction):
 def test_shares_that_mean_nothing_are_refused(logs, field, value):
     with pytest.raises(ValueError, match=field):
         build(logs, **{field: value})
+
+
+@pytest.mark.parametrize("extraction", ["awr", "best_of_n", "distill"])
+def test_only_the_best_episodes_are_cloned_and_all_are_valued(logs, batch, extraction):
+    """How much each sample's flow error counts, and the critics' gradients, with and without a share."""
+
+    def taught(share):
+        policy = shaken(logs, extraction=extraction, cloned_share=share)
+        errors = torch.ones(len(batch["index"]), dtype=torch.float64, requires_grad=True)
+        policy._objective._flow_error = lambda *_: errors
+        torch.manual_seed(1)
+        losses(policy, batch).total.mean().backward()
+        return errors.grad, [parameter.grad for parameter in policy.critic.parameters()]
+
+    best = build(logs).labels.best(batch, 0.3)
+    counted = ~batch["action_is_pad"][:, 0]
+    assert 0 < int((best & counted).sum()) < int(counted.sum())
+    (all_count, all_critics), (some_count, some_critics) = taught(1.0), taught(0.3)
+    larger = int(counted.sum()) / int((best & counted).sum())
+    torch.testing.assert_close(some_count, torch.where(best, all_count * larger, 0.0))
+    for one, other in zip(some_critics, all_critics, strict=True):
+        assert torch.equal(one, other)

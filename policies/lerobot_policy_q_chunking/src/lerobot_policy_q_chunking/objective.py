@@ -110,7 +110,7 @@ class Objective:
         weights = torch.ones_like(cloned)
         if cfg.weighs:
             weights = self._advantages(batch, known, reached, parts, values)
-        total = total + cfg.bc_weight * masked_mean(weights * cloned, counted, "none")
+        total = total + cfg.bc_weight * masked_mean(weights * cloned, self._imitated(batch), "none")
         if cfg.extraction == "distill":
             total = total + self._distilled(condition, features, counted, parts, values)
         return Losses(total, parts, values)
@@ -134,6 +134,11 @@ class Objective:
         spread = torch.zeros_like(counted, dtype=distance.dtype)
         spread[some] = masked_mean(cfg.alpha * distance + rising, counted[some], "none")
         return spread * (len(spread) / len(distance))
+
+    def _imitated(self, batch: Batch) -> Tensor:
+        """(B,) bool: the samples whose chunks are cloned."""
+        share = self.config.cloned_share
+        return batch.counted if share >= 1.0 else batch.counted & self.labels.best(batch.whole, share)
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
@@ -159,6 +164,10 @@ class Objective:
         weights = None
         if cfg.weighs:
             weights = torch.where(counted, self._advantages(batch, known, reached, parts, values), 0.0)
+        if cfg.cloned_share < 1.0:
+            imitated = self._imitated(batch)
+            per_frame = imitated * (counted.sum() / imitated.sum().clamp_min(1))
+            weights = per_frame if weights is None else weights * per_frame
         view = self.windows.of_actor(batch.whole, self.borrowed.seen, self.borrowed.actions)
         own, log = self.borrowed.losses(self.actor, view, weights)
         parts["actor_loss"] = own.detach().mean()
