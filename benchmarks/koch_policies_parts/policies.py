@@ -78,7 +78,7 @@ POLICIES = {
             '--policy.normalization_mapping={"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ENV": "MIN_MAX", '
             '"ACTION": "MIN_MAX"}',
         ),
-        image=(TOP,),
+        not_with={IMAGE: "when it acts it knows a camera only as `observation.image`"},
     ),
     "act_flow": Policy(
         "`act_plus` with a flow head",

@@ -234,6 +234,7 @@ def quotes() -> list[Quote]:
             hierarchical.BEGIN,
             hierarchical.END,
         ),
+        Quote("koch_policies", "docs/policies.md", _tables, *_marked("koch_policies")),
         Quote("act_plus", f"{_POLICIES}act_plus/README.md", _act_plus, *_marked("results")),
         Quote("offline_rl", f"{_POLICIES}lapo/README.md", _offline("lapo"), *_marked("results")),
         Quote("offline_rl", chunking, _offline("qc"), *_marked("offline results")),

@@ -28,6 +28,7 @@ def row(policy, data, seed, successes, observation="state"):
 def test_a_policy_takes_part_in_what_it_can_see():
     made = cells.cells(["lift"], ["state", "image"], ["expert"], [*policies.POLICIES], 2)
     assert {cell.observation for cell in made if cell.policy == "vqbet"} == {"image"}
+    assert {cell.observation for cell in made if cell.policy == "tdmpc"} == {"state"}
     assert {cell.policy for cell in made if cell.observation == "state"} == {*policies.POLICIES} - {"vqbet"}
     assert [cell.seed for cell in made] == sorted(cell.seed for cell in made)
     assert len({cell.name for cell in made}) == len(made)
