@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The policies that are compared, as words of the stock `lerobot-train` and `lerobot-eval`.
 
-LeRobot's are made small enough for one thread, with a learning rate for few steps: as they ship they have 50
-to 260 million parameters, and hardly move in some hundred steps. Ours are as they come.
+LeRobot's are made small enough for one thread, with a learning rate for few steps: as they ship they are many
+times larger and hardly move in some hundred steps. Ours are as they come, act_plus as small as LeRobot's ACT.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def picture(rows: Sequence[Row], path: Path) -> None:
         axis.set_yticks(range(len(found)), [POLICIES[name].title.replace("`", "") for name in found])
         axis.invert_yaxis()
         axis.set(xlim=(0, 100), xlabel="success, %", title=f"simulated Koch, {task}, {Looks[observation]}")
-        axis.legend(title="data", fontsize=8)
+    bars, names = axis.get_legend_handles_labels()
+    figure.legend(bars, [f"{name} data" for name in names], loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

@@ -90,7 +90,9 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "koch_policies",
         "LeRobot's policies and ours on expert, clumsy and mixed data, from poses and from cameras",
-        None,
+        175,
+        "from poses, of one shared core",
+        unknown="the cameras",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=("hierarchical_parts", "koch_policies_parts", "rl_parts"),
         packages=tuple(
