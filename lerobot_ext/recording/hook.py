@@ -42,15 +42,14 @@ def prepare_encoding_where_datasets_are_written() -> None:
 
 
 def encode_at_ordinary_priority() -> None:
-    """Keep the video encoders of this process from real-time priority if it has imported the dataset writer.
+    """Keep LeRobot's video encoders in this process from real-time priority.
 
     Environment variable `LEROBOT_EXT_ENCODER_PRIORITY=off` leaves them as they are.
 
     Raises:
         ValueError: The switch is neither `on` nor `off`; the plugin loader turns that into one line.
     """
-    if not switched_on(PRIORITY_SWITCH) or _WRITER_MODULE not in sys.modules:
-        return
-    from lerobot_ext.recording import priority
+    if switched_on(PRIORITY_SWITCH):
+        from lerobot_ext.recording import priority
 
-    priority.install()
+        priority.install()

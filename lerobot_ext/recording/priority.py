@@ -2,10 +2,11 @@
 """Keeps video encoders from taking the machine for themselves.
 
 SVT-AV1, LeRobot's default encoder, gives its threads and the thread that opens it real-time priority 99 when
-it runs as root, as in many containers and on many robots' computers, and never takes that back: from the
-first saved episode on the recording loop, all it starts and the encoder run before everything else on the
-machine, the serial port's and the cameras' threads included. For others than root it asks for nothing. So
-while LeRobot encodes, the thread that does so gives up the right to such a priority, as if it were not root.
+it runs as root, as in privileged containers and on many robots' computers, and never takes that back: from
+the first saved episode on the recording loop, all it starts and the encoder run before everything else on
+the machine, the serial port's and the cameras' threads included. For others than root it asks for nothing.
+So while LeRobot encodes, the thread that does so gives up the right to such a priority, as if it were not
+root.
 """
 
 import ctypes

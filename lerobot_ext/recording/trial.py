@@ -18,7 +18,7 @@ from typing import Any, Final
 import av
 import numpy as np
 import torch
-from lerobot.datasets import dataset_writer, video_utils  # noqa: F401 - the hook looks for the writer
+from lerobot.datasets import video_utils
 from lerobot.datasets.video_utils import StreamingVideoEncoder
 
 from lerobot_ext.recording import hook
