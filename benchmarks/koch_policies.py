@@ -28,7 +28,6 @@ from koch_policies_parts import cells, report
 from koch_policies_parts.policies import IMAGE, POLICIES, STATE
 from rl_parts import running
 
-last_line = report.last_line
 KNOWN = {"observations": (STATE, IMAGE), "data": tuple(cells.DATA), "policies": tuple(POLICIES)}
 
 
@@ -84,7 +83,7 @@ def main() -> None:
     (args.out / "koch_policies.json").write_text(json.dumps(figures, indent=1))
     (args.out / "koch_policies.md").write_text(tables + "\n")
     report.picture(rows, args.out / "koch_policies.png")
-    print(f"\n{tables}\n\n{last_line(figures)}")
+    print(f"\n{tables}\n\n{report.last_line(figures)}")
     if failures:
         sys.exit(1)
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -15,12 +14,11 @@ from typing import Any
 from hierarchical_parts.commands import Commands
 from hierarchical_parts.store import Store, source_fingerprint
 from rl_parts import stages
-from rl_parts.methods import fields_of
+from rl_parts.cells import EVAL_SEED
+from rl_parts.methods import fields_of, package_of
 
 from koch_policies_parts.policies import IMAGE, POLICIES, STATE, taking_part
 
-EVAL_SEED = 100_000
-"""First of the evaluated episodes, the same for all policies."""
 DATA = {"expert": "expert", "noisy": "clumsy", "mixed": "mixed"}
 """Skills of `lerobot-ext demos`, and their names in tables."""
 
@@ -117,8 +115,6 @@ def run(cell: Cell, amount: Amount, out: Path, commands: Commands) -> dict[str, 
         commands, f"{cell.name}.eval", stages.checkpoint(folder), folder / "eval",
         task=cell.task, episodes=amount.episodes, seed=EVAL_SEED, acting=policy.acting, cameras=cameras,
     )  # fmt: skip
-    kind = wanted["policy"]["type"]
-    ours = kind not in ("act", "diffusion", "vqbet", "tdmpc")
     result = {
         "successes": successes,
         "episodes": amount.episodes,
@@ -126,7 +122,7 @@ def run(cell: Cell, amount: Amount, out: Path, commands: Commands) -> dict[str, 
         "train_s": round(train_s, 1),
         "eval_s": round(eval_s, 1),
         "measured": datetime.now().isoformat(timespec="seconds"),
-        "source": source_fingerprint(f"lerobot_policy_{kind}" if ours else "lerobot"),
+        "source": source_fingerprint(package_of(wanted["policy"]["type"])),
     }
     store.save(cell.name, wanted, result)
     print(f"{cell.name}: {successes} of {amount.episodes}", flush=True)
@@ -134,27 +130,21 @@ def run(cell: Cell, amount: Amount, out: Path, commands: Commands) -> dict[str, 
 
 
 def _parameters(weights: Path) -> int:
-    """Numbers in a file of weights, read from its head."""
-    with weights.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        head = json.loads(file.read(length))
-    total = 0
-    for name, tensor in head.items():
-        if name != "__metadata__":
-            count = 1
-            for size in tensor["shape"]:
-                count *= size
-            total += count
-    return total
+    """Numbers in a file of weights, by its head alone."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def found(out: Path, amounts: dict[str, Amount]) -> Iterator[dict[str, Any]]:
     """The cells that are there and were made as they would be now, as rows."""
-    for path in sorted((out / "cells").glob("*.json")):
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        cell = Cell(**kept["recipe"]["cell"])
+    store = Store(out / "cells")
+    for name, made, _ in store.all("*"):
+        cell = Cell(**made["cell"])
         amount = amounts[cell.observation]
-        if cell.policy in POLICIES and kept["recipe"] == json.loads(json.dumps(recipe(cell, amount))):
-            yield asdict(cell) | asdict(amount) | kept["result"]
+        result = store.load(name, recipe(cell, amount)) if cell.policy in POLICIES else None
+        if result is not None:
+            yield asdict(cell) | asdict(amount) | result
         else:
-            print(f"left out: {cell.name}, made with other settings than the present ones")
+            print(f"left out: {name}, made with other settings than the present ones")

@@ -105,5 +105,11 @@ def fields(method: str, more: tuple[str, ...] = ()) -> dict[str, Any]:
 
 def package(method: str) -> str:
     """The package that a method's policy is in."""
-    kind = fields(method)["type"]
-    return "lerobot" if kind == "diffusion" else f"lerobot_policy_{kind}"
+    return package_of(fields(method)["type"])
+
+
+def package_of(kind: str) -> str:
+    """The package that a registered policy is in, once its fields were asked for."""
+    from lerobot.configs.policies import PreTrainedConfig
+
+    return PreTrainedConfig.get_choice_class(kind).__module__.partition(".")[0]
