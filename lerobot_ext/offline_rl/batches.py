@@ -198,8 +198,8 @@ class ChunkLabels(nn.Module):
             self._tables["earned"] = torch.from_numpy(found)
         return self._looked_up("earned", batch["index"].flatten()) / self.scale
 
-    def best(self, batch: dict[str, Any], share: float) -> Tensor:
-        """(B,) bool: the samples of the episodes with the largest returns.
+    def best(self, batch: dict[str, Any], share: float, asked_by: str = "filtered_bc") -> Tensor:
+        """(B,) bool: the samples of the episodes with the largest returns; an error names who asks.
 
         Raises:
             ValueError: If the dataset's episodes are not known.
@@ -208,8 +208,8 @@ class ChunkLabels(nn.Module):
         if key not in self._tables:
             if self.episodes is None:
                 raise ValueError(
-                    "filtered_bc, or a cloned_share below 1, needs the returns of the dataset's episodes, "
-                    "which could not be read; train on one LeRobotDataset with `next.reward`."
+                    f"{asked_by} needs the returns of the dataset's episodes, which could not be read; train "
+                    "on one LeRobotDataset with `next.reward`."
                 )
             self._tables[key] = torch.from_numpy(
                 best_episodes(self.episodes, self.rules.reward_source, share)

@@ -130,7 +130,7 @@ def test_filtered_cloning_learns_from_the_best_episodes_alone():
 def test_filtered_cloning_without_returns_says_what_is_missing():
     policy = make_policy(extraction="filtered_bc")
     policy.set_episodes(None)
-    with pytest.raises(ValueError, match="needs the returns"):
+    with pytest.raises(ValueError, match="filtered_bc needs the returns"):
         policy.forward(make_batch(policy, [0]))
 
 

@@ -138,7 +138,9 @@ class Objective:
     def _imitated(self, batch: Batch) -> Tensor:
         """(B,) bool: the samples whose chunks are cloned."""
         share = self.config.cloned_share
-        return batch.counted if share >= 1.0 else batch.counted & self.labels.best(batch.whole, share)
+        if share >= 1.0:
+            return batch.counted
+        return batch.counted & self.labels.best(batch.whole, share, "`cloned_share` below 1")
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
