@@ -321,11 +321,9 @@ def print_table(title: str, columns: tuple[str, str], rows: list[Row]) -> None:
 
 def draw(rows: list[Row], path: Path) -> None:
     """Bars of both sides, on a logarithmic scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.5 * len(rows) + 1), layout="constrained")
-    FigureCanvasAgg(figure)
     axis = figure.subplots()
     for offset, side, label in ((-0.2, "before_ms", "plain or stock"), (0.2, "after_ms", "ours")):
         axis.barh(

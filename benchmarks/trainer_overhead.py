@@ -144,11 +144,9 @@ def _batch(optimizer: Any, parameters: list[Any], gradients: list[Any], *, clip:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Bars of both sides, on a logarithmic scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.55 * len(rows) + 1), layout="constrained")
-    FigureCanvasAgg(figure)
     axis = figure.subplots()
     for offset, side in ((-0.2, "stock"), (0.2, "ours")):
         axis.barh([i + offset for i in range(len(rows))], [row[side] for row in rows], 0.38, label=side)

@@ -132,7 +132,12 @@ def _jerk(row: Row) -> str:
 
 # ---- sentences
 
-WITHOUT_DELAY = (("choose", "act_language"), ("either", "act_flow"), ("around", "act_flow"))
+WITHOUT_DELAY = (
+    ("choose", "act_language"),
+    ("either", "act_flow"),
+    ("around", "act_flow"),
+    ("mixed", "act_advantage"),
+)
 """Tasks without delay, and whom stock ACT is compared with there."""
 
 
@@ -239,11 +244,9 @@ SHOWN = (STOCK, "act_rtc", "act_prefix_join")
 
 def picture(rows: Sequence[Row], file: Path) -> None:
     """Success and boundary jerk against the delay on the belt, and success on the tasks without."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     rate, jerk, others = figure.subplots(1, 3)
     _draw_delays(rows, rate, jerk)
     bars = [row for row in rows if not SETTINGS[row["task"]].delays_ms]

@@ -155,7 +155,6 @@ def _readme_row(title: str, cases: list[dict[str, Cost]], ours: str) -> str:
 
 def draw(sections: Sections, path: Path) -> None:
     """CPU milliseconds of frames, items and samples of a loader, bars side by side."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -166,7 +165,6 @@ def draw(sections: Sections, path: Path) -> None:
         return
     widths = [len(cases) + 1 for _, cases in parts]
     figure = Figure(figsize=(1.1 * sum(widths) + 2, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(parts), width_ratios=widths, squeeze=False)[0]
     names = (STOCK, TORCHCODEC, OURS, OURS_COLUMNS, FLOOR)
     for axis, (section, cases) in zip(axes, parts, strict=True):

@@ -12,7 +12,6 @@ from hierarchical_parts.settings import OURS
 
 def draw(found: dict[str, Any], path: Path) -> None:
     """Draw what there is; nothing if there is nothing."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels = [(_curves, f"{task}: success, %", methods) for task, methods in found["success"].items()]
@@ -26,7 +25,6 @@ def draw(found: dict[str, Any], path: Path) -> None:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5 * columns, 3.6 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for axis, (paint, name, content) in zip(axes, panels, strict=False):
         paint(axis, content)

@@ -73,13 +73,11 @@ def last_line(figures: dict[str, Any]) -> str:
 
 def picture(rows: Sequence[Row], path: Path) -> None:
     """Bars of success with intervals, a panel a task and observation, a colour a kind of data."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     made = groups(rows)
     longest = max(len(found) for found in made.values())
     figure = Figure(figsize=(6.5 * len(made), 0.55 * longest + 1.4), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, ((task, observation), found) in zip(
         figure.subplots(1, len(made), squeeze=False)[0], made.items(), strict=True
     ):

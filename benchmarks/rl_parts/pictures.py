@@ -11,12 +11,9 @@ from rl_parts.methods import METHODS
 
 
 def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def success_bars(found: dict[str, dict[str, Any]], title: str, path: Path) -> None:

@@ -150,12 +150,10 @@ def _whiskers(estimates: list[Estimate]) -> list[list[float]] | None:
 
 def _figure(panels: int, columns: int, size: tuple[float, float] | None = None) -> tuple[Any, Any]:
     """A figure and its axes, those without a panel switched off."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     lines = math.ceil(panels / columns)
     figure = Figure(figsize=size or (_PANEL[0] * columns, _PANEL[1] * lines + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call, unused-ignore]
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for axis in axes[panels:]:
         axis.set_axis_off()

@@ -32,11 +32,9 @@ def draw(history: TrainingHistory, path: Path) -> bool:
             "lerobot_ext: the model card gets no picture, matplotlib is missing: `pip install matplotlib`"
         )
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5 * panels, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = list(figure.subplots(1, panels, squeeze=False)[0])
     if len(history.loss) > 1:
         _draw_loss(axes.pop(0), history)

@@ -89,11 +89,9 @@ def show(mix: Mix, out: Any) -> None:
 
 def draw(mix: Mix) -> Any:
     """A matplotlib figure: of each dataset its part of the frames beside its part of the draws."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 1.2 + 0.6 * len(mix.parts)), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call, unused-ignore]
     axis = figure.subplots()
     places = range(len(mix.parts))
     frames = [100 * part.frames / max(mix.frames, 1) for part in mix.parts]

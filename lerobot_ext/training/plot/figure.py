@@ -34,7 +34,6 @@ class Look:
 
 def draw(runs: list[Run], look: Look) -> Any:
     """A matplotlib figure of `runs`, on a canvas of its own: no window, no global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     painters: list[Callable[[Any], None]] = [
@@ -47,7 +46,6 @@ def draw(runs: list[Run], look: Look) -> Any:
     columns = min(3, len(painters))
     lines = math.ceil(len(painters) / columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * lines), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call, unused-ignore]
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for axis, paint in zip(axes, painters, strict=False):
         paint(axis)
