@@ -11,7 +11,8 @@ by one; `--report` runs nothing and tells of the cells that are there.
 Expected last line: `lapo … % against bc … %: LAPO …; qc … % against qc_bc … %: Q-chunking …`.
 
     uv run python benchmarks/offline_rl.py [--quick] [--task lift] [--seeds 3] [--steps 3000] \
-        [--episodes 100] [--demos 120] [--jobs 1] [--methods qc,qc_bc,lapo,bc,diffusion] [--out DIR] \
+        [--episodes 100] [--demos 120] [--batch 64] [--jobs 1] \
+        [--methods qc,qc_bc,lapo,bc,diffusion] [--out DIR] \
         [--report] [--write-readme]
 """
 
@@ -40,7 +41,7 @@ BLOCKS = {
 """By the method that it is about: a README, its block, and the methods in it."""
 QUICK = Conditions(demos=6, steps=20, episodes=2)
 Skills = dict[str, dict[str, int]]
-OPTIONS = ("task", "demos", "steps", "episodes")
+OPTIONS = ("task", "demos", "steps", "episodes", "batch")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -54,6 +55,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help=f"of every method (default: {usual.steps})")
     parser.add_argument("--episodes", type=int, help=f"evaluated of each cell (default: {usual.episodes})")
     parser.add_argument("--demos", type=int, help=f"episodes of the dataset (default: {usual.demos})")
+    parser.add_argument("--batch", type=int, help=f"frames of a step (default: {usual.batch})")
     parser.add_argument("--methods", default=",".join(METHODS), help="default: %(default)s")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, one thread each")
     parser.add_argument("--quick", action="store_true", help="few methods, 20 steps: only shows that it runs")

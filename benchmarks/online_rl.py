@@ -11,8 +11,8 @@ there.
 Expected last line: `lift: offline … %, online … %: …`.
 
     uv run python benchmarks/online_rl.py [--quick] [--tasks lift,place] [--seeds 3] [--offline_steps 3000] \
-        [--online_steps 20000] [--episodes 100] [--demos 120] [--jobs 1] [--policy qc,lapo] [--out DIR] \
-        [--train="--policy.hidden_dim=128"] [--online="--utd 2"] [--report] [--write-readme]
+        [--online_steps 20000] [--episodes 100] [--demos 120] [--batch 64] [--jobs 1] [--policy qc,lapo] \
+        [--out DIR] [--train="--policy.hidden_dim=128"] [--online="--utd 2"] [--report] [--write-readme]
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from rl_parts.online_cells import Conditions
 BLOCK, PICTURE = "online results", "online_rl.png"
 Part, Cells = dict[str, Any], list[dict[str, Any]]
 """The cells of a task, with their conditions and what the logs hold."""
-OPTIONS = ("demos", "offline_steps", "online_steps", "episodes")
+OPTIONS = ("demos", "offline_steps", "online_steps", "episodes", "batch")
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
@@ -55,6 +55,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--online_steps", type=int, default=usual.online_steps)
     parser.add_argument("--episodes", type=int, default=usual.episodes, help="evaluated of each policy")
     parser.add_argument("--demos", type=int, default=usual.demos, help="episodes of the logs of a task")
+    parser.add_argument("--batch", type=int, default=usual.batch, help="frames an update, in both halves")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, one thread each")
     parser.add_argument("--train", default="", help="more options of lerobot-train, in one text")
     parser.add_argument("--online", default="", help="more options of lerobot-ext train-online, in one text")
@@ -84,7 +85,7 @@ def measure(args: argparse.Namespace) -> list[str]:
     """Run what is asked for and not done; gives what failed."""
     every = Conditions(
         "", args.demos, args.offline_steps, args.online_steps, args.episodes,
-        tuple(shlex.split(args.train)), tuple(shlex.split(args.online)),
+        tuple(shlex.split(args.train)), tuple(shlex.split(args.online)), args.batch,
     )  # fmt: skip
     out = args.out.absolute()
     with running.working_in(out) as commands:

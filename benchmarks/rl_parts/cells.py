@@ -71,7 +71,7 @@ def run(conditions: Conditions, method: str, seed: int, out: Path, commands: Com
     data = stages.data_folder(out, conditions.task, conditions.demos)
     train_s = stages.train(
         commands, f"{cell}.train", methods.METHODS[method].words, data, folder,
-        steps=conditions.steps, seed=seed,
+        steps=conditions.steps, seed=seed, batch=conditions.batch,
     )  # fmt: skip
     successes, eval_s = stages.play(
         commands, f"{cell}.eval", stages.checkpoint(folder), folder / "eval",

@@ -116,7 +116,7 @@ def _offline(conditions: Conditions, method: str, seed: int, out: Path, commands
     data = stages.data_folder(out, conditions.task, conditions.demos)
     train_s = stages.train(
         commands, f"{cell}.train", (*methods.METHODS[method].words, *conditions.train), data, folder,
-        steps=conditions.offline_steps, seed=seed,
+        steps=conditions.offline_steps, seed=seed, batch=conditions.batch,
     )  # fmt: skip
     result = _played(conditions, method, cell, folder, commands)
     result |= {"id": uuid.uuid4().hex, "train_s": round(train_s, 1)}
