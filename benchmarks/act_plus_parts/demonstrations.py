@@ -83,25 +83,26 @@ class _Metadata:
         index: list[str]
 
 
-def record(task: str, episodes: int, seed: int, belt_m_s: float = 0.0) -> Demonstrations:
-    """Play successful scripted demonstrations of a task; nothing is written.
+def record(
+    task: str, episodes: int, seed: int, belt_m_s: float = 0.0, skill: str = "expert"
+) -> Demonstrations:
+    """Play scripted demonstrations of a task, of an expert the successful ones; nothing is written.
 
     Args:
         task (`str`): Of the Koch environment.
         episodes (`int`): How many.
         seed (`int`): Base of all randomness.
         belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top.
+        skill (`str`, *optional*, defaults to `"expert"`): Of the demonstrators, as in `lerobot-ext demos`.
     """
-    options = DemoOptions(
-        "local/act_plus", Path("unused"), task=task, episodes=episodes, seed=seed, belt_m_s=belt_m_s
-    )
+    options = DemoOptions("local/act_plus", Path("unused"), task, episodes, skill, seed, belt_m_s=belt_m_s)
     env = KochEnv(task, belt_m_s=belt_m_s)
     kept: list[list[dict[str, Any]]] = []
     attempt = 0
     while len(kept) < episodes:
         frames, episode = roll_out(env, options, attempt)
         attempt += 1
-        if episode.success:
+        if episode.success or options.keeps_failures:
             kept.append(frames)
     env.close()
     flat = [frame for frames in kept for frame in frames]
@@ -119,7 +120,10 @@ def record(task: str, episodes: int, seed: int, belt_m_s: float = 0.0) -> Demons
 
 
 def _speed(kept: list[list[dict[str, Any]]]) -> torch.Tensor:
-    """(N, 1) how much sooner than usual each frame's episode was done: its advantage."""
+    """(N, 1) how much sooner than usual each frame's episode was done: its advantage.
+
+    One that failed took as long as is allowed, and so has none.
+    """
     lengths = torch.tensor([float(len(frames)) for frames in kept])
     better = lengths.median() - lengths
     return torch.cat([value.expand(len(frames)) for value, frames in zip(better, kept, strict=True)])[:, None]

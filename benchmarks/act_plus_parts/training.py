@@ -18,7 +18,7 @@ from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from lerobot_policy_act_plus import ActPlusConfig
 
 from act_plus_parts.demonstrations import ADVANTAGE, features, record
-from act_plus_parts.variants import BATCH, SETTINGS, SIZE, VARIANTS, recipe, training_name
+from act_plus_parts.variants import SETTINGS, SIZE, VARIANTS, recipe, training_name
 
 
 def config_of(task: str, variant: str) -> Any:
@@ -54,6 +54,7 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
         max(2, round(setting.demonstrations * scale)),
         seed,
         belt_m_s=setting.belt_m_s,
+        skill=setting.skill,
     )
     config = config_of(task, variant)
     stats = demos.statistics(config.chunk_size, relative=getattr(config, "use_relative_actions", False))
@@ -69,7 +70,7 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
     policy.train()
     started, losses = time.process_time(), []
     for _ in range(steps):
-        raw = demos.batch(BATCH, config.chunk_size, generator)
+        raw = demos.batch(setting.batch, config.chunk_size, generator)
         advantage = raw.pop(ADVANTAGE)
         batch = {**before(raw), ADVANTAGE: advantage}
         loss, _ = policy.forward(batch)

@@ -25,6 +25,7 @@ SIZE: dict[str, Any] = {
 
 JOIN = {"join_steps": 6, "commit_steps": 2}
 PREFIX = {"prefix_steps": 10, "commit_steps": 2}
+TOLD = {"advantage": "sign"}
 FLOW = {"head": "flow", "flow_steps": 10, "n_decoder_layers": 2}
 
 
@@ -54,7 +55,8 @@ VARIANTS = {
     "act_relative": Variant(flags={"use_relative_actions": True}),
     "act_language": Variant(flags={"task_conditioning": "text"}),
     "act_index": Variant(flags={"task_conditioning": "index"}),
-    "act_advantage": Variant(flags={"advantage": "sign"}),
+    "act_advantage": Variant(flags=TOLD),
+    "act_guided": Variant(flags={**TOLD, "guidance": 2.0}, weights="act_advantage"),
     "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
     "act_flow_draft": Variant(flags={**FLOW, "flow_start": "draft"}),
     "act_flow_prefix": Variant(flags={**FLOW, **PREFIX}),
@@ -73,6 +75,8 @@ class Setting:
         belt_m_s (`float`): Speed of the table's top.
         delays_ms (`tuple[int, ...]`): Played with, in both loops; without any, one without delay.
         size (`dict`): Fields of the policies beside `SIZE`.
+        batch (`int`): Frames of a training step.
+        skill (`str`): Of the demonstrators; of `mixed` ones the failures are kept.
     """
 
     task: str
@@ -82,6 +86,8 @@ class Setting:
     belt_m_s: float = 0.0
     delays_ms: tuple[int, ...] = ()
     size: dict[str, Any] = field(default_factory=dict)
+    batch: int = 32
+    skill: str = "expert"
 
 
 REAL_TIME = ("act_rtc", "act_prefix", "act_prefix_join", "act_blend")
@@ -100,12 +106,14 @@ SETTINGS = {
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
     "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
     "around": Setting("around", ("ACT (stock)", "act_flow"), 300, 2000),
+    "mixed": Setting("lift", ("ACT (stock)", "act_advantage", "act_guided"), 150, 2500, skill="mixed"),
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
 which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss
-any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode."""
+any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode.
+`mixed`: a third each of the demonstrators are expert, clumsy and random; the advantage tells who was sooner
+done than most."""
 
-BATCH = 32
 MODES = ("sync", "rtc")
 
 
@@ -165,9 +173,10 @@ def recipe(task: str, variant: str, seed: int) -> dict[str, Any]:
     return {
         "task": setting.task,
         "belt_m_s": setting.belt_m_s,
+        "skill": setting.skill,
         "demonstrations": setting.demonstrations,
         "steps": setting.steps,
-        "batch": BATCH,
+        "batch": setting.batch,
         "kind": VARIANTS[variant].kind,
         "fields": fields,
         "seed": seed,

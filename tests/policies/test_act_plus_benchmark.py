@@ -149,6 +149,20 @@ def test_demonstrations_make_batches_as_the_data_loader_does():
     assert torch.equal(batch["action"][first, last], batch["action"][first, -1])
 
 
+def test_of_mixed_demonstrators_the_quick_and_successful_have_an_advantage():
+    from act_plus_parts.demonstrations import ADVANTAGE, record
+
+    demos = record("lift", 9, seed=0, skill="mixed")
+    ends = sorted(set(demos.ends.tolist()))
+    lengths = dict(zip(ends, np.diff([0, *ends]), strict=True))
+    assert len(ends) == 9
+    assert max(lengths.values()) == 150, "an episode that failed is kept"
+    advantage = dict(zip(demos.ends.tolist(), demos.columns[ADVANTAGE][:, 0].tolist(), strict=True))
+    median = np.median(list(lengths.values()))
+    assert advantage == {end: median - length for end, length in lengths.items()}
+    assert 0 < sum(value > 0 for value in advantage.values()) < 9
+
+
 def cell(task, variant, mode, delay, done, jerk=(), seed=0):
     return {
         "task": task,
