@@ -105,12 +105,15 @@ SETTINGS = {
     "lift": Setting("lift", ("ACT (stock)", "act_rtc"), 50, 2000, delays_ms=(0, 300)),
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
     "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
-    "around": Setting("around", ("ACT (stock)", "act_flow"), 300, 2000),
+    "around": Setting(
+        "around", ("ACT (stock)", "act_flow"), 2000, 5000, size={"n_action_steps": CHUNK}, batch=128
+    ),
     "mixed": Setting("lift", ("ACT (stock)", "act_advantage", "act_guided"), 150, 2500, skill="mixed"),
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
 which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss
-any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode.
+any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode;
+chunks are run whole, as stock ACT does, and there are too many episodes to learn the whims by heart.
 `mixed`: a third each of the demonstrators are expert, clumsy and random; the advantage tells who was sooner
 done than most."""
 
