@@ -7,6 +7,7 @@ Legend: `B` batch, `H` chunk, `N` episodes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from .labels import (
     Episodes,
     batch_rewards,
     best_episodes,
+    good_episodes,
     returns_of_frames,
 )
 
@@ -198,22 +200,33 @@ class ChunkLabels(nn.Module):
             self._tables["earned"] = torch.from_numpy(found)
         return self._looked_up("earned", batch["index"].flatten()) / self.scale
 
-    def best(self, batch: dict[str, Any], share: float, asked_by: str = "filtered_bc") -> Tensor:
-        """(B,) bool: the samples of the episodes with the largest returns; an error names who asks.
+    def best(self, batch: dict[str, Any], share: float) -> Tensor:
+        """(B,) bool: the samples of the episodes with the largest returns.
 
         Raises:
             ValueError: If the dataset's episodes are not known.
         """
-        key = f"best {share}"
+        return self._chosen(batch, best_episodes, share, "filtered_bc")
+
+    def good(self, batch: dict[str, Any], level: float) -> Tensor:
+        """(B,) bool: the samples of the episodes whose return is so far from the worst to the best.
+
+        Raises:
+            ValueError: If the dataset's episodes are not known.
+        """
+        return self._chosen(batch, good_episodes, level, "`cloned_return` above 0")
+
+    def _chosen(
+        self, batch: dict[str, Any], choose: Callable[..., Any], how_far: float, asked_by: str
+    ) -> Tensor:
+        key = f"{choose.__name__} {how_far}"
         if key not in self._tables:
             if self.episodes is None:
                 raise ValueError(
                     f"{asked_by} needs the returns of the dataset's episodes, which could not be read; train "
                     "on one LeRobotDataset with `next.reward`."
                 )
-            self._tables[key] = torch.from_numpy(
-                best_episodes(self.episodes, self.rules.reward_source, share)
-            )
+            self._tables[key] = torch.from_numpy(choose(self.episodes, self.rules.reward_source, how_far))
         found = self._of_episodes(key, batch)
         assert found is not None
         return found

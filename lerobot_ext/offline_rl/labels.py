@@ -278,6 +278,24 @@ def best_episodes(episodes: Episodes, source: str, share: float) -> NDArray[np.b
     return chosen
 
 
+def good_episodes(episodes: Episodes, source: str, level: float) -> NDArray[np.bool_]:
+    """(N,) bool: the episodes whose return, undiscounted, is at least so far from the worst to the best.
+
+    Args:
+        episodes (`Episodes`): All of the dataset; rows without frames are never chosen.
+        source (`str`): See `Episodes.rewards_by`.
+        level (`float`): 0 the worst return that occurs, 1 the best. Where success alone is rewarded, anything
+            between chooses the episodes that succeeded.
+    """
+    present = episodes.end > episodes.start
+    returns = np.array([rewards.sum() for rewards in episodes.rewards_by(source)])
+    if not present.any():
+        return present
+    worst, best = returns[present].min(), returns[present].max()
+    chosen: NDArray[np.bool_] = present & (returns >= worst + level * (best - worst))
+    return chosen
+
+
 def returns_of_frames(
     episodes: Episodes, source: str, terminal_mode: str, discount: float, low: float
 ) -> NDArray[np.float64]:

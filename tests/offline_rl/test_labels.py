@@ -11,7 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from lerobot_ext.offline_rl.labels import batch_rewards, best_episodes, episodes_from_columns, read_episodes
+from lerobot_ext.offline_rl.labels import (
+    batch_rewards,
+    best_episodes,
+    episodes_from_columns,
+    good_episodes,
+    read_episodes,
+)
 
 # Episode 0: succeeds after 3 frames. 1: cut off after 4. 2: ends badly after 2.
 COLUMNS = {
@@ -80,6 +86,29 @@ def test_the_best_episodes_are_those_of_largest_return():
     assert best_episodes(episodes, "next.reward", 0.67).tolist() == [True, True, False]
     assert best_episodes(episodes, "step_cost", 0.67).tolist() == [True, False, True]
     assert best_episodes(episodes, "next.reward", 1.0).all()
+
+
+def test_good_episodes_are_counted_from_the_worst_to_the_best_return():
+    rewards = [[0.0, 1.0], [-1.0, 0.0], [2.0, 1.0], [0.0, 0.0], [0.5, 0.5]]  # returns 1, -1, 3, 0, 1
+    columns = {
+        "episode_index": np.repeat(np.arange(5), 2),
+        "index": np.arange(10),
+        "next.reward": np.array(rewards).flatten(),
+    }
+    episodes = episodes_from_columns(columns)
+    assert good_episodes(episodes, "next.reward", 0.0).all()
+    assert good_episodes(episodes, "next.reward", 0.5).tolist() == [True, False, True, False, True]
+    assert good_episodes(episodes, "next.reward", 0.51).tolist() == [False, False, True, False, False]
+    assert good_episodes(episodes, "next.reward", 1.0).tolist() == [False, False, True, False, False]
+
+
+def test_where_success_is_rewarded_the_good_episodes_are_those_that_succeeded():
+    episodes = episodes_from_columns(COLUMNS)
+    for source in ("sparse_success", "step_cost"):
+        assert good_episodes(episodes, source, 0.5)[episodes.success].all()
+    assert good_episodes(episodes, "sparse_success", 0.5).tolist() == episodes.success.tolist()
+    alike = episodes_from_columns({**COLUMNS, "next.success": np.ones(9, bool)})
+    assert good_episodes(alike, "sparse_success", 1.0).all(), "nothing sets them apart"
 
 
 def test_columns_are_read_from_the_files_of_a_dataset(tmp_path):

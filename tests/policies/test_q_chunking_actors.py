@@ -272,12 +272,12 @@ def test_the_actor_moves_with_the_policys_device():
     assert build(config).actor.config.device == "cpu"
 
 
-def test_another_actor_too_learns_from_the_best_episodes_alone(monkeypatch):
-    config = over(ACTORS["diffusion"](), extraction="awr", cloned_share=0.5)
+def test_another_actor_too_learns_from_good_episodes_alone(monkeypatch):
+    config = over(ACTORS["diffusion"](), extraction="awr", cloned_return=0.5)
     policy = build(config).train()
     batch = training_batch(config)
     best = torch.arange(len(batch["action"])) % 3 == 0
-    monkeypatch.setattr(policy.labels, "best", lambda *_: best)
+    monkeypatch.setattr(policy.labels, "good", lambda *_: best)
     seen = {}
     losses = policy._borrowed.losses
 

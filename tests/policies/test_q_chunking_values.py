@@ -176,21 +176,21 @@ def test_shares_that_mean_nothing_are_refused(logs, field, value):
 
 
 @pytest.mark.parametrize("extraction", ["awr", "best_of_n", "distill"])
-def test_only_the_best_episodes_are_cloned_and_all_are_valued(logs, batch, extraction):
-    """How much each sample's flow error counts, and the critics' gradients, with and without a share."""
+def test_only_good_episodes_are_cloned_and_all_are_valued(logs, batch, extraction):
+    """How much each sample's flow error counts, and the critics' gradients, with and without a level."""
 
-    def taught(share):
-        policy = shaken(logs, extraction=extraction, cloned_share=share)
+    def taught(level):
+        policy = shaken(logs, extraction=extraction, cloned_return=level)
         errors = torch.ones(len(batch["index"]), dtype=torch.float64, requires_grad=True)
         policy._objective._flow_error = lambda *_: errors
         torch.manual_seed(1)
         losses(policy, batch).total.mean().backward()
         return errors.grad, [parameter.grad for parameter in policy.critic.parameters()]
 
-    best = build(logs).labels.best(batch, 0.3)
+    best = build(logs).labels.good(batch, 0.5)
     counted = ~batch["action_is_pad"][:, 0]
     assert 0 < int((best & counted).sum()) < int(counted.sum())
-    (all_count, all_critics), (some_count, some_critics) = taught(1.0), taught(0.3)
+    (all_count, all_critics), (some_count, some_critics) = taught(0.0), taught(0.5)
     larger = int(counted.sum()) / int((best & counted).sum())
     torch.testing.assert_close(some_count, torch.where(best, all_count * larger, 0.0))
     for one, other in zip(some_critics, all_critics, strict=True):

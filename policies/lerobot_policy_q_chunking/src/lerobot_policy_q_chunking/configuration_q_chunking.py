@@ -117,8 +117,10 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         return_share (`float`, *optional*, defaults to `1.0`): In an advantage, what a logged chunk came to
             is, to this share, what its episode earned from there on (AWR); the rest is the critics' target.
             1 filters by whole episodes, 0 also joins good parts of different ones and needs truer values.
-        cloned_share (`float`, *optional*, defaults to `1.0`): What learns values clones the chunks of this
-            share of the episodes, those with the largest returns, by their weights; values learn from all.
+        cloned_return (`float`, *optional*, defaults to `0.0`): What learns values clones the chunks of the
+            episodes whose return is at least so far from the worst (0: all of them) to the best (1); where
+            success alone is rewarded, 0.5 clones what succeeded. Values learn from all. Of such episodes
+            take an `inverse_temperature` of 5, or those slower than usual are not learned at all.
         filter_share (`float`, *optional*, defaults to `0.3`): `"filtered_bc"`: share of the episodes, those
             with the largest returns, that are imitated.
         tau (`float`, *optional*, defaults to `0.02`): How far the target critics move at each step.
@@ -182,7 +184,7 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     weighted_cloning: bool = True
     inverse_temperature: float = 40.0
     return_share: float = 1.0
-    cloned_share: float = 1.0
+    cloned_return: float = 0.0
     filter_share: float = 0.3
 
     # Optimisation.
@@ -205,8 +207,8 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
             self._require(name, getattr(self, name) >= 1, "must be at least 1")
         self._require("image_feature_dim", self.image_feature_dim >= 16, "must be at least 16")
         self._require("transformer_dim", self.transformer_dim >= 16, "must be at least 16")
-        for name in ("cloned_share", "filter_share"):
-            self._require(name, 0.0 < getattr(self, name) <= 1.0, "must lie in (0, 1]; it is a share")
+        self._require("filter_share", 0.0 < self.filter_share <= 1.0, "must lie in (0, 1]; it is a share")
+        self._require("cloned_return", 0.0 <= self.cloned_return <= 1.0, "must lie in [0, 1], worst to best")
         self._require("bootstrap_probability", 0.0 < self.bootstrap_probability <= 1.0, "must lie in (0, 1]")
         self._require("expectile", 0.5 <= self.expectile < 1.0, "must lie in [0.5, 1)")
         self._require("return_share", 0.0 <= self.return_share <= 1.0, "must lie in [0, 1]; it is a share")

@@ -137,10 +137,8 @@ class Objective:
 
     def _imitated(self, batch: Batch) -> Tensor:
         """(B,) bool: the samples whose chunks are cloned."""
-        share = self.config.cloned_share
-        if share >= 1.0:
-            return batch.counted
-        return batch.counted & self.labels.best(batch.whole, share, "`cloned_share` below 1")
+        level = self.config.cloned_return
+        return batch.counted & self.labels.good(batch.whole, level) if level else batch.counted
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
@@ -166,7 +164,7 @@ class Objective:
         weights = None
         if cfg.weighs:
             weights = torch.where(counted, self._advantages(batch, known, reached, parts, values), 0.0)
-        if cfg.cloned_share < 1.0:
+        if cfg.cloned_return:
             imitated = self._imitated(batch)
             per_frame = imitated * (counted.sum() / imitated.sum().clamp_min(1))
             weights = per_frame if weights is None else weights * per_frame
