@@ -110,7 +110,7 @@ SUITES: tuple[Suite, ...] = (
     ),
     Suite(
         "act_plus",
-        "flags of `act_plus` beside stock ACT: delays, instructions, two ways to go",
+        "flags of `act_plus` beside stock ACT: delays, instructions, several ways, mixed data",
         None,
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=("act_plus_parts",),
