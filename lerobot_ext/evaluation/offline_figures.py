@@ -21,7 +21,7 @@ _GREY: Final = ("0.35", "0.5", "0.65")
 
 
 def draw_all(found: Evaluation) -> dict[str, Any]:
-    """The figures by file name, without its ending; on canvases of their own, without global state."""
+    """The figures by file name, without its ending; no window, no global state."""
     figures = {"trajectory": _trajectory(found), "joints": _bars(found)}
     if CHUNK in found.modes:
         figures["horizon"] = _horizon(found)

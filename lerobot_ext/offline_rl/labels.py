@@ -261,6 +261,11 @@ def batch_rewards(source: str, index: Tensor, horizon: int, end: Tensor, success
     return torch.where(frames < end[:, None], step + at_success.float(), 0.0)
 
 
+def _returns(episodes: Episodes, source: str) -> NDArray[np.float64]:
+    """(N,) undiscounted."""
+    return np.array([rewards.sum() for rewards in episodes.rewards_by(source)])
+
+
 def best_episodes(episodes: Episodes, source: str, share: float) -> NDArray[np.bool_]:
     """(N,) bool: the episodes with the largest return, undiscounted; among equals the shorter ones.
 
@@ -270,7 +275,7 @@ def best_episodes(episodes: Episodes, source: str, share: float) -> NDArray[np.b
         share (`float`): How many of them, in (0, 1]; at least one.
     """
     lengths = episodes.end - episodes.start
-    returns = np.array([rewards.sum() for rewards in episodes.rewards_by(source)])
+    returns = _returns(episodes, source)
     present = np.flatnonzero(lengths > 0)
     order = present[np.lexsort((lengths[present], -returns[present]))]
     chosen = np.zeros(len(episodes), bool)
@@ -288,7 +293,7 @@ def good_episodes(episodes: Episodes, source: str, level: float) -> NDArray[np.b
             between chooses the episodes that succeeded.
     """
     present = episodes.end > episodes.start
-    returns = np.array([rewards.sum() for rewards in episodes.rewards_by(source)])
+    returns = _returns(episodes, source)
     if not present.any():
         return present
     worst, best = returns[present].min(), returns[present].max()

@@ -277,7 +277,7 @@ def test_another_actor_too_learns_from_good_episodes_alone(monkeypatch):
     policy = build(config).train()
     batch = training_batch(config)
     best = torch.arange(len(batch["action"])) % 3 == 0
-    monkeypatch.setattr(policy.labels, "good", lambda *_: best)
+    monkeypatch.setattr(policy.labels, "good", lambda batch, level: best)
     seen = {}
     losses = policy._borrowed.losses
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -169,10 +171,27 @@ def test_values_of_the_logs_lead_nearly_as_the_best_policy(logs, extraction):
     assert walked(policy) > 0.8 * CORRIDOR.returns(lambda cell: 1.0)
 
 
-@pytest.mark.parametrize(("field", "value"), [("expectile", 1.0), ("expectile", 0.4), ("return_share", 1.5)])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("expectile", 1.0),
+        ("expectile", 0.4),
+        ("return_share", 1.5),
+        ("cloned_return", 1.5),
+        ("cloned_return", -0.1),
+        ("filter_share", 0.0),
+    ],
+)
 def test_shares_that_mean_nothing_are_refused(logs, field, value):
     with pytest.raises(ValueError, match=field):
         build(logs, **{field: value})
+
+
+def test_good_episodes_of_unknown_returns_are_refused(logs, batch):
+    policy = shaken(logs, cloned_return=0.5)
+    policy.set_episodes(None)
+    with pytest.raises(ValueError, match="`cloned_return` above 0 needs the returns"):
+        policy._objective._imitated(SimpleNamespace(whole=batch, counted=True))
 
 
 @pytest.mark.parametrize("extraction", ["awr", "best_of_n", "distill"])

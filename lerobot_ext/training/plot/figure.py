@@ -33,7 +33,7 @@ class Look:
 
 
 def draw(runs: list[Run], look: Look) -> Any:
-    """A matplotlib figure of `runs`, on a canvas of its own: no window, no global state."""
+    """A matplotlib figure of `runs`: no window, no global state."""
     from matplotlib.figure import Figure
 
     painters: list[Callable[[Any], None]] = [
