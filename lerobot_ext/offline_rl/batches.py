@@ -92,7 +92,7 @@ class ChunkLabels(nn.Module):
     ) -> None:
         super().__init__()
         self.rules = rules
-        self._said_no_ends = self._said_no_returns = False
+        self._said_no_ends = self._said_no_returns = self._said_no_good = False
         self.register_buffer("low", torch.tensor(-torch.inf))
         self.register_buffer("high", torch.tensor(torch.inf))
         self.set_dataset(episodes, statistics)
@@ -206,30 +206,34 @@ class ChunkLabels(nn.Module):
         Raises:
             ValueError: If the dataset's episodes are not known.
         """
-        return self._chosen(batch, best_episodes, share, "filtered_bc")
+        found = self._chosen(batch, best_episodes, share)
+        if found is None:
+            raise ValueError(
+                "filtered_bc needs the returns of the dataset's episodes, which could not be read; train on one "
+                "LeRobotDataset with `next.reward`."
+            )
+        return found
 
-    def good(self, batch: dict[str, Any], level: float) -> Tensor:
+    def good(self, batch: dict[str, Any], level: float) -> Tensor | None:
         """(B,) bool: the samples of the episodes whose return is so far from the worst to the best.
 
-        Raises:
-            ValueError: If the dataset's episodes are not known.
+        None where the dataset's episodes, or the batch's `episode_index`, are not known; the log says so once.
         """
-        return self._chosen(batch, good_episodes, level, "`cloned_return` above 0")
-
-    def _chosen(
-        self, batch: dict[str, Any], choose: Callable[..., Any], how_far: float, asked_by: str
-    ) -> Tensor:
-        key = f"{choose.__name__} {how_far}"
-        if key not in self._tables:
-            if self.episodes is None:
-                raise ValueError(
-                    f"{asked_by} needs the returns of the dataset's episodes, which could not be read; train "
-                    "on one LeRobotDataset with `next.reward`."
-                )
-            self._tables[key] = torch.from_numpy(choose(self.episodes, self.rules.reward_source, how_far))
-        found = self._of_episodes(key, batch)
-        assert found is not None
+        found = self._chosen(batch, good_episodes, level)
+        if found is None and not self._said_no_good:
+            self._said_no_good = True
+            logger.warning(
+                "offline RL: the returns of the dataset's episodes could not be read, so all of them are "
+                "cloned, as with --policy.cloned_return=0; train on one LeRobotDataset with `next.reward`."
+            )
         return found
+
+    def _chosen(self, batch: dict[str, Any], choose: Callable[..., Any], how_far: float) -> Tensor | None:
+        """(B,) bool: the samples of the episodes that `choose` takes; None where they are not known."""
+        key = f"{choose.__name__} {how_far}"
+        if key not in self._tables and self.episodes is not None:
+            self._tables[key] = torch.from_numpy(choose(self.episodes, self.rules.reward_source, how_far))
+        return self._of_episodes(key, batch)
 
     def _of_episodes(self, name: str, batch: dict[str, Any]) -> Tensor | None:
         """(B,) what a table says of each sample's episode; None without that table."""

@@ -136,7 +136,9 @@ def test_without_the_datasets_episodes_the_log_says_what_is_missing(logs, caplog
     for _ in range(2):
         assert policy.forward(batch)[0].isfinite()
     said = [record for record in caplog.records if "returns of the dataset's episodes" in record.message]
-    assert len(said) == 1
+    assert len(said) == 2
+    assert "--policy.return_share=0" in said[0].message
+    assert "--policy.cloned_return=0" in said[1].message
 
 
 def test_no_episode_is_judged_by_the_network_that_knows_it(batch):
@@ -187,11 +189,15 @@ def test_shares_that_mean_nothing_are_refused(logs, field, value):
         build(logs, **{field: value})
 
 
-def test_good_episodes_of_unknown_returns_are_refused(logs, batch):
+def test_where_returns_are_unknown_all_is_cloned_and_said_once(logs, batch, caplog):
     policy = shaken(logs, cloned_return=0.5)
     policy.set_episodes(None)
-    with pytest.raises(ValueError, match="`cloned_return` above 0 needs the returns"):
-        policy._objective._imitated(SimpleNamespace(whole=batch, counted=True))
+    counted = ~batch["action_is_pad"][:, 0]
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            cloned = policy._objective._imitated(SimpleNamespace(whole=batch, counted=counted))
+            assert torch.equal(cloned, counted)
+    assert caplog.text.count("all of them are cloned") == 1
 
 
 @pytest.mark.parametrize("extraction", ["awr", "best_of_n", "distill"])

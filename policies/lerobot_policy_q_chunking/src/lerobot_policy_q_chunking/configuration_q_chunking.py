@@ -112,15 +112,15 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
         weighted_cloning (`bool`, *optional*, defaults to `True`): `"distill"` and `"best_of_n"`: weight what
             the flow, or `actor`, clones by its advantage, as `"awr"` always does; False clones all alike, as
             published.
-        inverse_temperature (`float`, *optional*, defaults to `40.0`): Weight of a chunk is the exponential of
-            this times its advantage, values being in units of the largest; at most 100.
+        inverse_temperature (`float`, *optional*, defaults to `5.0`): Weight of a chunk is the exponential of
+            this times its advantage, values being in units of the largest; at most 100. Cloning everything
+            (`cloned_return` 0) takes 40.
         return_share (`float`, *optional*, defaults to `1.0`): In an advantage, what a logged chunk came to
             is, to this share, what its episode earned from there on (AWR); the rest is the critics' target.
             1 filters by whole episodes, 0 also joins good parts of different ones and needs truer values.
-        cloned_return (`float`, *optional*, defaults to `0.0`): What learns values clones the chunks of the
+        cloned_return (`float`, *optional*, defaults to `0.5`): What learns values clones the chunks of the
             episodes whose return is at least so far from the worst (0: all of them) to the best (1); where
-            success alone is rewarded, 0.5 clones what succeeded. Values learn from all. Of such episodes
-            take an `inverse_temperature` of 5, or those slower than usual are not learned at all.
+            success alone is rewarded, 0.5 clones what succeeded. Values learn from all.
         filter_share (`float`, *optional*, defaults to `0.3`): `"filtered_bc"`: share of the episodes, those
             with the largest returns, that are imitated.
         tau (`float`, *optional*, defaults to `0.02`): How far the target critics move at each step.
@@ -182,9 +182,9 @@ class QChunkingConfig(LearnsFromLogsConfig, ExtraStepsField, PreTrainedConfig):
     num_samples: int = 4
     num_target_samples: int = 8
     weighted_cloning: bool = True
-    inverse_temperature: float = 40.0
+    inverse_temperature: float = 5.0
     return_share: float = 1.0
-    cloned_return: float = 0.0
+    cloned_return: float = 0.5
     filter_share: float = 0.3
 
     # Optimisation.

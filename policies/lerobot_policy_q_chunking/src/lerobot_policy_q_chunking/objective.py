@@ -135,10 +135,15 @@ class Objective:
         spread[some] = masked_mean(cfg.alpha * distance + rising, counted[some], "none")
         return spread * (len(spread) / len(distance))
 
+    def _good(self, batch: Batch) -> Tensor | None:
+        """(B,) bool: the samples of the episodes that are cloned; None for all of them."""
+        level = self.config.cloned_return
+        return self.labels.good(batch.whole, level) if level else None
+
     def _imitated(self, batch: Batch) -> Tensor:
         """(B,) bool: the samples whose chunks are cloned."""
-        level = self.config.cloned_return
-        return batch.counted & self.labels.good(batch.whole, level) if level else batch.counted
+        good = self._good(batch)
+        return batch.counted if good is None else batch.counted & good
 
     def _flow_error(self, condition: Condition, batch: Batch) -> Tensor:
         noise = self._own.noise(condition)
@@ -164,8 +169,9 @@ class Objective:
         weights = None
         if cfg.weighs:
             weights = torch.where(counted, self._advantages(batch, known, reached, parts, values), 0.0)
-        if cfg.cloned_return:
-            imitated = self._imitated(batch)
+        good = self._good(batch)
+        if good is not None:
+            imitated = counted & good
             per_frame = imitated * (counted.sum() / imitated.sum().clamp_min(1))
             weights = per_frame if weights is None else weights * per_frame
         view = self.windows.of_actor(batch.whole, self.borrowed.seen, self.borrowed.actions)
