@@ -10,11 +10,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from koch_policies_parts import cells, policies, report
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-
-from koch_policies_parts import cells, policies, report  # noqa: E402
 
 
 def row(policy, data, seed, successes, observation="state"):

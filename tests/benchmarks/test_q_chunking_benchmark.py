@@ -16,10 +16,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("q_chunking")
-    sys.modules.pop("q_chunking", None)
+def bench():
+    return importlib.import_module("q_chunking")
 
 
 def test_sides_run_in_turns_after_one_round_that_does_not_count(bench):

@@ -12,15 +12,13 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import run as driver
 from doc_commands import check
+from hierarchical_parts.commands import CommandError
+from run_parts import engines, index, kept, running, suites
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-sys.path.append(str(BENCHMARKS))
-
-import run as driver  # noqa: E402
-from hierarchical_parts.commands import CommandError  # noqa: E402
-from run_parts import engines, index, kept, running, suites  # noqa: E402
 
 COUNTING = """
 import json, sys

@@ -2,7 +2,7 @@
 """Stock `lerobot-record` with flags of ours and the benchmark's robot; and the benchmark's arithmetic."""
 
 import argparse
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def recording(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import importlib
-
-    yield importlib.import_module("recording")
-    sys.modules.pop("recording", None)
+def recording():
+    return importlib.import_module("recording")
 
 
 @pytest.mark.slow

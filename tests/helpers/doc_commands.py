@@ -111,6 +111,23 @@ def _vague(words: Iterable[str]) -> bool:
 # lerobot-ext
 
 
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of one of our commands."""
+    from lerobot_ext.cli.main import load_command
+
+    parser = argparse.ArgumentParser(prog=f"lerobot-ext {name}", exit_on_error=False)
+    load_command(name).configure(parser)
+    return parser
+
+
+def options_of(name: str) -> set[str]:
+    """The options of one of our commands, but for its help."""
+    return {option for action in parser_of(name)._actions for option in action.option_strings} - {
+        "-h",
+        "--help",
+    }
+
+
 def _check_ours(words: list[str]) -> None:
     from lerobot_ext.cli.command import CommandError
     from lerobot_ext.cli.main import _split_off, load_command
@@ -118,11 +135,9 @@ def _check_ours(words: list[str]) -> None:
     if not words or words[0] in ("…", "COMMAND", "--help", "--version"):
         return
     try:
-        command = load_command(words[0])
+        command, parser = load_command(words[0]), parser_of(words[0])
     except CommandError as error:
         raise RejectedError(str(error)) from error
-    parser = argparse.ArgumentParser(prog=f"lerobot-ext {words[0]}", exit_on_error=False)
-    command.configure(parser)
     own, passed_on = _split_off([word for word in words[1:] if word != "…"], command.pass_on)
     _check_with(parser, own, vague=_vague(words))
     known = _all_options(tuple(words[1:]))

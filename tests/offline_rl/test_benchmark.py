@@ -15,10 +15,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("offline_rl")
-    sys.modules.pop("offline_rl", None)
+def benchmark():
+    return importlib.import_module("offline_rl")
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("online_rl")
-    sys.modules.pop("online_rl", None)
+def benchmark():
+    return importlib.import_module("online_rl")
 
 
 @pytest.fixture

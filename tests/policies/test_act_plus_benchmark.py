@@ -15,11 +15,6 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_are_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
 class Counting:
     """Plans `100 * plan + step` as the only joint, so that an action tells where it comes from."""
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +14,8 @@ from small_hierarchical import SMALL
 
 
 @pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    yield importlib.import_module("inference_speed")
-    sys.modules.pop("inference_speed", None)
+def bench():
+    return importlib.import_module("inference_speed")
 
 
 def test_its_plain_plans_are_the_fast_ones_by_another_way(bench):

@@ -16,11 +16,6 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PARTS = ("cli", "paced", "stall", "connect", "calibrate", "reads", "timer")
 
 
-@pytest.fixture(autouse=True)
-def _benchmarks_are_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-
-
 def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("HF_LEROBOT_CALIBRATION", "HF_LEROBOT_HOME")}
     return subprocess.run(
