@@ -6,12 +6,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import stock_cli
 from lerobot_env_koch.bench.command import camera_argument
 from lerobot_env_koch.bench.control import BenchClient
 from lerobot_env_koch.units import rad_to_units
@@ -51,32 +52,12 @@ def checkpoint(home: Path) -> Path:
     return save_act(home / "checkpoints" / "reach", TARGET, camera=(96, 96), chunk_size=100)
 
 
-@contextmanager
-def policy_server(home: Path, token: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen, dict]]:
+def policy_server(
+    home: Path, token: Path, port: int = 0
+) -> AbstractContextManager[tuple[subprocess.Popen, dict]]:
     """The server, and what it says when it is ready."""
-    ready_file, log_file = home / "server.json", home / "server.log"
     words = ["--allow", str(home / "checkpoints"), "--token-file", str(token), "--port", str(port)]
-    words += ["--lease-s", "60", "--ready-file", str(ready_file), "--json"]
-    with open(log_file, "a") as log:
-        process = subprocess.Popen(
-            [str(BIN / "lerobot-ext"), "policy-server", *words],
-            env=environment(home),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        end = time.monotonic() + START_S
-        while not ready_file.exists():
-            assert process.poll() is None, log_file.read_text()
-            assert time.monotonic() < end, "the server did not get ready"
-            time.sleep(0.1)
-        yield process, json.loads(ready_file.read_text())
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=30) == 0, log_file.read_text()
-            assert not ready_file.exists()
-        ready_file.unlink(missing_ok=True)
+    return stock_cli.server(home, "policy-server", *words, "--lease-s", "60", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +170,7 @@ def test_after_kill_9_of_the_server_no_action_is_repeated(home, bench, token, se
     wait_for(lambda: len(executed(trace)) > 30)
     killed.kill()
     killed.wait(30)
-    (home / "server.json").unlink()  # what a server that is killed leaves behind
+    (home / "policy-server.json").unlink()  # what a server that is killed leaves behind
     before = len(executed(trace))
     with policy_server(home, token, ready["port"]):
         wait_for(lambda: len(executed(trace)) > before + 130)  # more than one chunk: the new server's

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import pytest
 import warm_start
 from huggingface_hub import ModelCard
 from stock_cli import BIN
+from stock_loop import LOOP, POLICY, write_dataset
 
 from lerobot_ext.hub.requirements import read_requirements
 from lerobot_ext.testing.distributions import write_distribution
@@ -21,40 +21,13 @@ from lerobot_ext.testing.hub import HubServer, client_environment
 pytestmark = pytest.mark.slow
 
 
-def write_dataset(root: Path) -> None:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
-    widths = {"observation.state": 3, "observation.environment_state": 2, "action": 3}
-    features = {key: {"dtype": "float32", "shape": (n,), "names": None} for key, n in widths.items()}
-    dataset = LeRobotDataset.create("user/tiny", 10, features, root=root, use_videos=False)
-    rng = np.random.default_rng(0)
-    for _ in range(24):
-        dataset.add_frame(
-            {key: rng.normal(size=n).astype(np.float32) for key, n in widths.items()} | {"task": "reach"}
-        )
-    dataset.save_episode()
-    dataset.finalize()
-
-
 TRAIN = [
-    "--dataset.repo_id=user/tiny",
-    "--policy.type=act",
-    "--policy.device=cpu",
-    "--policy.dim_model=16",
-    "--policy.n_heads=2",
-    "--policy.dim_feedforward=16",
-    "--policy.n_encoder_layers=1",
-    "--policy.chunk_size=4",
-    "--policy.n_action_steps=4",
-    "--policy.use_vae=false",
+    *(word for word in POLICY if not word.startswith("--policy.push_to_hub")),
+    *LOOP,
     "--policy.repo_id=user/pushed",
     "--policy.push_to_hub=true",
     "--policy.private=true",
     "--steps=3",
-    "--log_freq=1",
-    "--batch_size=2",
-    "--num_workers=0",
-    "--env_eval_freq=0",
     "--save_checkpoint=true",
     "--wandb.enable=false",
 ]
@@ -106,7 +79,6 @@ class Run:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub_train")
-    write_dataset(folder / "data")
     # Stands for any of our plugins: LeRobot imports it, and it loads the rest.
     write_distribution(
         folder / "site",
@@ -117,7 +89,7 @@ def run(tmp_path_factory):
         made = Run(server, folder, "")
         trained = made.run(
             "lerobot-train",
-            f"--dataset.root={folder / 'data'}",
+            *write_dataset(folder / "data", episodes=1),
             f"--output_dir={folder / 'out'}",
             *TRAIN,
             home="home",

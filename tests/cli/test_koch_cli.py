@@ -26,7 +26,7 @@ def ready(home: Path) -> Iterator[dict]:
     """A bench of its own process, and what it says when it is ready."""
     with sim(home, "--cameras", "top") as started:
         yield started
-    assert not (home / "ready.json").exists()
+    assert not (home / "sim.json").exists()
     assert not (home / "sim" / "follower").is_symlink()
     assert "bench ended" in (home / "sim.log").read_text()
 

@@ -38,13 +38,15 @@ def run(
 
 
 @contextmanager
-def sim(home: Path, *words: str) -> Iterator[dict]:
-    """`lerobot-ext sim` with its run directory and log in `home`; what it says when it is ready."""
-    ready_file, log_file = home / "ready.json", home / "sim.log"
-    command = ["sim", "--fresh", "--run-dir", str(home / "sim"), "--base-port", "0", *words]
-    with open(log_file, "w") as log:
+def server(home: Path, *words: str) -> Iterator[tuple[subprocess.Popen, dict]]:
+    """A command of ours that says when it is ready, and what it says; its log is in `home`.
+
+    It is asked to stop at the end, unless it is gone by then, and has to do so in peace.
+    """
+    ready_file, log_file = home / f"{words[0]}.json", home / f"{words[0]}.log"
+    with open(log_file, "a") as log:
         process = subprocess.Popen(
-            [str(BIN / "lerobot-ext"), *command, "--ready-file", str(ready_file)],
+            [str(BIN / "lerobot-ext"), *words, "--ready-file", str(ready_file)],
             env=environment(home),
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -53,12 +55,24 @@ def sim(home: Path, *words: str) -> Iterator[dict]:
         end = time.monotonic() + START_S
         while not ready_file.exists():
             assert process.poll() is None, log_file.read_text()
-            assert time.monotonic() < end, "the bench did not get ready"
+            assert time.monotonic() < end, f"{words[0]} did not get ready"
             time.sleep(0.1)
-        yield json.loads(ready_file.read_text())
+        yield process, json.loads(ready_file.read_text())
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0, log_file.read_text()
+            assert not ready_file.exists()
+        ready_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def sim(home: Path, *words: str) -> Iterator[dict]:
+    """`lerobot-ext sim` with its run directory in `home`; what it says when it is ready."""
+    words = ("--fresh", "--run-dir", str(home / "sim"), "--base-port", "0", *words)
+    with server(home, "sim", *words) as (process, ready):
+        yield ready
+    assert process.returncode == 0
 
 
 def calibrate(home: Path, words: list[str]) -> str:
