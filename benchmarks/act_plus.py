@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each flag of `act_plus` is worth beside stock ACT, under delays and with instructions.
+"""What each flag of `act_plus` is worth beside stock ACT: under delays, with instructions, with depth.
 
 Trains small policies on scripted demonstrations of the simulated Koch, the same for all, and plays them.
 `belt`: lift the cube from a conveyor belt, and `lift`, from a table at rest, with 0, 100 and 300 ms between
 observation and chunk, in a loop that waits and in one that does not; `choose`, where the instruction alone
-says which side counts; `either`, where demonstrators go left or right by whim. The delays are simulated, so
+says which side counts; `either`, where demonstrators go left or right by whim; `depth`, reaching for a ball
+that floats, seen by one camera. The delays are simulated, so
 that a busy machine changes no figure but the latencies. Prints tables with 95 % intervals over all episodes,
 writes JSON and PNG. Goes on where it was interrupted; a cell is made anew where its own recipe changed.
 Expected last line: `belt, 300 ms: act_rtc … %, stock ACT that waits … %; boundary jerk …`.

@@ -25,19 +25,19 @@ def measure(cell: Cell, out: Path, episodes: int) -> dict[str, Any]:
     """Play a cell's episodes with its trained policy."""
     import numpy as np
     import torch
-    from lerobot_env_koch.environment import KochEnv
 
+    from act_plus_parts.demonstrations import make_env
     from act_plus_parts.playing import FPS, boundary_jerk, latencies_ms, play
     from act_plus_parts.training import load
 
     torch.set_num_threads(1)
     policy, before, after = load(cell.task, cell.variant, cell.seed, out / "policies")
     setting = SETTINGS[cell.task]
-    make_env = partial(KochEnv, setting.task, belt_m_s=setting.belt_m_s)
+    env = partial(make_env, setting.task, setting.belt_m_s, setting.picture)
     seeds = range(FIRST_EPISODE + 1000 * cell.seed, FIRST_EPISODE + 1000 * cell.seed + episodes)
-    played = play(policy, before, after, make_env, seeds, cell.mode, round(cell.delay_ms * FPS / 1000))
+    played = play(policy, before, after, env, seeds, cell.mode, round(cell.delay_ms * FPS / 1000))
     jerk = boundary_jerk(played)
-    latency = latencies_ms(policy, before, after, make_env)
+    latency = latencies_ms(policy, before, after, env)
     return {
         **asdict(cell),
         "episodes": episodes,

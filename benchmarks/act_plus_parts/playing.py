@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from lerobot.envs.utils import preprocess_observation
 from lerobot.rollout.inference.rtc import supports_rtc_inference
-from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 from lerobot_env_koch.environment import KochEnv
 from numpy.typing import NDArray
 
@@ -119,8 +119,7 @@ def play(
     torch.manual_seed(0)
     while live:
         observation = {
-            OBS_STATE: torch.from_numpy(np.stack([each["agent_pos"] for each in seen])),
-            OBS_ENV_STATE: torch.from_numpy(np.stack([each["environment_state"] for each in seen])),
+            **preprocess_observation(_stacked(seen)),
             "task": [env.task_description for env in envs],
         }
         told, begins = controller.tick(observation)
@@ -140,6 +139,16 @@ def play(
     for env in envs:
         env.close()
     return played
+
+
+def _stacked(seen: list[dict[str, Any]]) -> dict[str, Any]:
+    """Observations as gymnasium's vector environments give them."""
+    return {
+        name: _stacked([each[name] for each in seen])
+        if isinstance(value, dict)
+        else np.stack([each[name] for each in seen])
+        for name, value in seen[0].items()
+    }
 
 
 class Sync:
@@ -233,11 +242,7 @@ def latencies_ms(
         seen, _ = env.reset(seed=seed)
         policy.reset()
         for _ in range(60):
-            observation = {
-                OBS_STATE: torch.from_numpy(seen["agent_pos"]),
-                OBS_ENV_STATE: torch.from_numpy(seen["environment_state"]),
-                "task": env.task_description,
-            }
+            observation = {**preprocess_observation(_stacked([seen])), "task": [env.task_description]}
             started = time.process_time()
             with torch.inference_mode():
                 command = after(policy.select_action(before(observation)))[0]

@@ -133,12 +133,13 @@ def _jerk(row: Row) -> str:
 # ---- sentences
 
 WITHOUT_DELAY = (
-    ("choose", "act_language"),
-    ("either", "act_flow"),
-    ("around", "act_flow"),
-    ("mixed", "act_advantage"),
+    ("choose", "act_language", STOCK),
+    ("either", "act_flow", STOCK),
+    ("around", "act_flow", STOCK),
+    ("mixed", "act_advantage", STOCK),
+    ("depth", "act_depth_early", "act_group"),
 )
-"""Tasks without delay, and whom stock ACT is compared with there."""
+"""Tasks without delay, and who is compared with whom there: with the policy that lacks the flag alone."""
 
 
 def _index(rows: Iterable[Row]) -> dict[Key, Row]:
@@ -151,11 +152,12 @@ def sentences(rows: Sequence[Row]) -> list[str]:
     for task, setting in SETTINGS.items():
         if setting.delays_ms:
             said += _under_delay(found, task, setting.delays_ms)
-    for task, name in WITHOUT_DELAY:
-        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
+    for task, name, other in WITHOUT_DELAY:
+        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, other))
         if ours and theirs:
             said.append(
-                f"`{task}`: {name} {_success(ours)}, stock ACT {_success(theirs)}: {_apart(ours, theirs)}"
+                f"`{task}`: {name} {_success(ours)}, {_called(other)} {_success(theirs)}: "
+                f"{_apart(ours, theirs)}"
             )
     return said
 
@@ -182,6 +184,10 @@ def _under_delay(found: dict[Key, Row], task: str, delays: Sequence[int]) -> lis
     return said
 
 
+def _called(variant: str) -> str:
+    return "stock ACT" if variant == STOCK else variant
+
+
 def _apart(ours: Row, theirs: Row) -> str:
     if ours["low"] > theirs["high"]:
         return "better beyond both intervals"
@@ -202,11 +208,12 @@ def summary(rows: Sequence[Row]) -> str:
         )
     if ours and same_loop and ours["jerk_rms"] and same_loop["jerk_rms"]:
         parts.append(f"boundary jerk {same_loop['jerk_rms'] / ours['jerk_rms']:.1f} times lower")
-    for task, name in WITHOUT_DELAY:
-        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, STOCK))
+    for task, name, other in WITHOUT_DELAY:
+        ours, theirs = (found.get((task, each, "sync", 0)) for each in (name, other))
         if ours and theirs:
             parts.append(
-                f"{task}: {name} {100 * ours['success']:.0f} %, stock ACT {100 * theirs['success']:.0f} %"
+                f"{task}: {name} {100 * ours['success']:.0f} %, {_called(other)} "
+                f"{100 * theirs['success']:.0f} %"
             )
     return "; ".join(parts) or "nothing to sum up"
 
@@ -254,7 +261,7 @@ def picture(rows: Sequence[Row], file: Path) -> None:
         names = [f"{row['task']}: {row['variant']}" for row in bars]
         others.barh(names, [100 * row["success"] for row in bars], xerr=_errors(bars), capsize=3)
         others.invert_yaxis()
-    others.set(xlim=(0, 100), xlabel="success, %", title="instructions, several ways")
+    others.set(xlim=(0, 100), xlabel="success, %", title="instructions, several ways, depth")
     figure.savefig(file, dpi=90)
 
 

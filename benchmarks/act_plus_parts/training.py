@@ -26,7 +26,8 @@ def config_of(task: str, variant: str) -> Any:
     wanted = VARIANTS[variant]
     kind = ACTConfig if wanted.kind == "act" else ActPlusConfig
     fields = {**SIZE, **SETTINGS[task].size, **wanted.flags}
-    return kind(**fields, pretrained_backbone_weights=None, **features())
+    given = features(SETTINGS[task].picture, depth="depth_fusion" in wanted.flags)
+    return kind(**fields, pretrained_backbone_weights=None, **given)
 
 
 def trained(task: str, variant: str, seed: int, folder: Path, scale: float = 1.0) -> Path:
@@ -55,6 +56,7 @@ def _train(task: str, variant: str, seed: int, out: Path, scale: float) -> None:
         seed,
         belt_m_s=setting.belt_m_s,
         skill=setting.skill,
+        picture=setting.picture,
     )
     config = config_of(task, variant)
     stats = demos.statistics(config.chunk_size, relative=getattr(config, "use_relative_actions", False))

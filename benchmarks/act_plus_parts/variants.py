@@ -26,6 +26,7 @@ SIZE: dict[str, Any] = {
 JOIN = {"join_steps": 6, "commit_steps": 2}
 PREFIX = {"prefix_steps": 10, "commit_steps": 2}
 TOLD = {"advantage": "sign"}
+SCRATCH = {"backbone_norm": "group"}
 FLOW = {"head": "flow", "flow_steps": 10, "n_decoder_layers": 2}
 
 
@@ -60,6 +61,8 @@ VARIANTS = {
     "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
     "act_flow_draft": Variant(flags={**FLOW, "flow_start": "draft"}),
     "act_flow_prefix": Variant(flags={**FLOW, **PREFIX}),
+    "act_group": Variant(flags=SCRATCH),
+    "act_depth_early": Variant(flags={**SCRATCH, "depth_fusion": "early"}),
 }
 
 
@@ -77,6 +80,8 @@ class Setting:
         size (`dict`): Fields of the policies beside `SIZE`.
         batch (`int`): Frames of a training step.
         skill (`str`): Of the demonstrators; of `mixed` ones the failures are kept.
+        picture (`int`): Rows and columns of the camera `top`, which then stands for the environment state;
+            0 without cameras.
     """
 
     task: str
@@ -88,6 +93,7 @@ class Setting:
     size: dict[str, Any] = field(default_factory=dict)
     batch: int = 32
     skill: str = "expert"
+    picture: int = 0
 
 
 REAL_TIME = ("act_rtc", "act_prefix", "act_prefix_join", "act_blend")
@@ -109,13 +115,22 @@ SETTINGS = {
         "around", ("ACT (stock)", "act_flow"), 2000, 5000, size={"n_action_steps": CHUNK}, batch=128
     ),
     "mixed": Setting("lift", ("ACT (stock)", "act_advantage", "act_guided"), 150, 2500, skill="mixed"),
+    "depth": Setting(
+        "reach",
+        ("ACT (stock)", "act_group", "act_depth_early"),
+        demonstrations=400,
+        steps=2000,
+        size={"optimizer_lr": 3e-4},
+        picture=64,
+    ),
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
 which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss
 any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode;
 chunks are run whole, as stock ACT does, and there are too many episodes to learn the whims by heart.
 `mixed`: a third each of the demonstrators are expert, clumsy and random; the advantage tells who was sooner
-done than most."""
+done than most. `depth`: the goal floats, and one camera is all that tells where, by which a small
+ball's distance is hard to see; no pretrained weights."""
 
 MODES = ("sync", "rtc")
 
@@ -183,4 +198,5 @@ def recipe(task: str, variant: str, seed: int) -> dict[str, Any]:
         "kind": VARIANTS[variant].kind,
         "fields": fields,
         "seed": seed,
+        **({"picture": setting.picture} if setting.picture else {}),
     }

@@ -166,16 +166,34 @@ def _instructions(env: Any) -> list[str]:
 
 
 def _recorded(seen: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Observations (N, …) as a dataset has them: pictures (N, H, W, C) uint8."""
+    """Observations (N, …) as a dataset has them: pictures (N, H, W, C) uint8, depth maps in uint16."""
     found = {}
     for key, value in seen.items():
         if not key.startswith(OBS_PREFIX) or not isinstance(value, Tensor):
             continue
-        if value.ndim == 4:  # exact: LeRobot has divided bytes by 255
+        if value.ndim == 4 and value.shape[1] == 1:
+            found[key] = _depth_maps(key, value)
+        elif value.ndim == 4:  # exact: LeRobot has divided bytes by 255
             found[key] = (value * 255).round().to(torch.uint8).movedim(1, -1).cpu().numpy().copy()
         else:
             found[key] = value.float().cpu().numpy().copy()
     return found
+
+
+def _depth_maps(key: str, maps: Tensor) -> NDArray[np.uint16]:
+    """(N, H, W, 1) whole millimetres of depth maps (N, 1, H, W), as a RealSense and LeRobot's datasets have.
+
+    Raises:
+        ValueError: They are no millimetres: in metres, or bytes that were divided by 255.
+    """
+    whole = maps.round()
+    if not torch.equal(whole, maps) or whole.min() < 0 or whole.max() > np.iinfo(np.uint16).max:
+        raise ValueError(
+            f"`{key}` has one channel, and values from {maps.min():.6g} to {maps.max():.6g}; give depth maps "
+            "in whole millimetres, 0 where nothing was measured, beside `pixels`, or give the picture three "
+            "channels."
+        )
+    return whole.movedim(1, -1).cpu().numpy().astype(np.uint16)
 
 
 def _successes(info: dict[str, Any], count: int) -> list[bool]:

@@ -19,7 +19,8 @@ class Episode:
 
     Args:
         columns (`dict`): Arrays (T, …) by the names of the dataset: observations (pictures (T, H, W, C)
-            uint8), `action`, `next.reward`, `next.done`, `next.truncated`, `next.success`.
+            uint8, depth maps (T, H, W, 1) uint16 in mm), `action`, `next.reward`, `next.done`,
+            `next.truncated`, `next.success`.
         tasks (`list[str]`): (T,) the instruction.
     """
 

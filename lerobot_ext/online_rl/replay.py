@@ -196,7 +196,9 @@ class Replay:
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:
-    """Pictures as LeRobot gives them: channels first, float in [0, 1]."""
+    """Pictures as LeRobot gives them: channels first, float in [0, 1]; depth maps in millimetres."""
+    if values.dtype == np.uint16:
+        return torch.from_numpy(values.astype(np.float32)).movedim(-1, -3)
     found = torch.from_numpy(np.ascontiguousarray(values))
     if found.dtype == torch.uint8 and found.ndim >= 4:
         return found.movedim(-1, -3).to(torch.float32) / 255

@@ -153,6 +153,13 @@ class ReplayDataset:
                     "shape": tuple(shape),
                     "names": ["height", "width", "channels"],
                 }
+            elif values.dtype == np.uint16:
+                features[name] = {
+                    "dtype": "image",
+                    "shape": tuple(shape),
+                    "names": ["height", "width", "channels"],
+                    "info": {"is_depth_map": True},
+                }
             else:
                 features[name] = {"dtype": "float32", "shape": tuple(shape), "names": names}
         return features
@@ -199,12 +206,13 @@ def _read_columns(root: Path) -> dict[str, NDArray[Any]]:
 
 
 def _column(column: Any) -> NDArray[Any]:
-    """(frames, …) of a parquet column: numbers, vectors, or PNG pictures as (frames, H, W, C)."""
+    """(frames, …) of a parquet column: numbers, vectors, or pictures as (frames, H, W, C)."""
     import pyarrow as pa
     from PIL import Image
 
     if pa.types.is_struct(column.type):
-        return np.stack([np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in column.to_pylist()])
+        pictures = [np.asarray(Image.open(io.BytesIO(cell["bytes"]))) for cell in column.to_pylist()]
+        return np.stack([each if each.ndim == 3 else each[..., None] for each in pictures])  # depth: no C
     if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
         return _flat(column).reshape(len(column), -1)
     return _flat(column)

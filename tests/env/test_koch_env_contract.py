@@ -39,6 +39,22 @@ class TestPlaceFromStateAndPixels(EnvContract):
         )
 
 
+class TestReachFromDepth(EnvContract):
+    def make_config(self):
+        return KochEnvConfig(
+            task="reach",
+            obs="pixels",
+            image_height=24,
+            image_width=32,
+            renderer="painter",
+            episode_length=5,
+            depth=True,
+        )
+
+    def bad_settings(self):
+        return {"obs": "state"}
+
+
 class TestLiftFromPixels(InThisProcess):
     def make_config(self):
         return KochEnvConfig(obs="pixels", renderer="painter", episode_length=5)

@@ -126,6 +126,7 @@ def test_wild_actions_are_clipped_and_nan_is_refused() -> None:
         (["--env.renderer=vulkan"], "`renderer` is 'vulkan'; choose one of auto, mujoco, painter"),
         (["--env.fps=50"], "`fps` is 50"),
         (["--env.episode_length=0"], "`episode_length` is 0; give at least 1"),
+        (["--env.depth=true"], "`depth` is true, but `obs` is 'state', which has no cameras; choose `obs`"),
         (["--env.region.y_max_m=0.5"], "the arm grasps from"),
     ],
 )

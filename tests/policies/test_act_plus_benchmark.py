@@ -144,6 +144,41 @@ def test_demonstrations_make_batches_as_the_data_loader_does():
     assert torch.equal(batch["action"][first, last], batch["action"][first, -1])
 
 
+def test_pictures_of_demonstrations_are_what_the_player_shows(monkeypatch):
+    from act_plus_parts import playing
+    from act_plus_parts.demonstrations import COLOUR, DEPTH, features, make_env, record
+    from lerobot_env_koch.environment import KochEnv
+
+    seen, observe = [], KochEnv._observe
+    monkeypatch.setattr(KochEnv, "_observe", lambda env: seen.append(observe(env)) or seen[-1])
+    demos = record("reach", 1, seed=0, picture=24)
+    monkeypatch.setattr(demos, "ends", demos.ends[:1])  # batches of the first frame
+    batch = demos.batch(2, 5, torch.Generator().manual_seed(0))
+    shown = playing.preprocess_observation(playing._stacked(seen[:1] * 2))
+    for name, feature in features(24, depth=True)["input_features"].items():
+        assert torch.equal(batch[name], shown[name]), name
+        assert batch[name].shape == (2, *feature.shape)
+    assert 300 < batch[DEPTH].max() < 1000, "millimetres"
+    stats = demos.statistics(5, relative=False)
+    assert stats[COLOUR]["mean"].flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert float(stats[DEPTH]["mean"]) == pytest.approx(demos.columns[DEPTH].float().mean())
+    assert make_env("reach").observation_space.keys() == {"agent_pos", "environment_state"}
+
+
+def test_stock_act_cannot_read_depth():
+    from act_plus_parts.demonstrations import DEPTH, features
+    from act_plus_parts.training import config_of
+    from lerobot.policies.act.modeling_act import ACTPolicy
+
+    config = config_of("depth", "ACT (stock)")
+    assert DEPTH not in config.input_features
+    config.input_features |= features(64, depth=True)["input_features"]
+    policy = ACTPolicy(config).eval()
+    batch = {name: torch.zeros(1, *feature.shape) for name, feature in config.input_features.items()}
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 1 channels"):
+        policy.select_action(batch)
+
+
 def test_of_mixed_demonstrators_the_quick_and_successful_have_an_advantage():
     from act_plus_parts.demonstrations import ADVANTAGE, record
 
@@ -199,12 +234,16 @@ def test_the_claims_are_said_by_intervals_and_by_the_same_loop():
         cell("belt", "act_rtc", "rtc", 300, 10, [2000]),
         cell("either", "ACT (stock)", "sync", 0, 5),
         cell("either", "act_flow", "sync", 0, 6),
+        cell("depth", "ACT (stock)", "sync", 0, 1),
+        cell("depth", "act_group", "sync", 0, 2),
+        cell("depth", "act_depth_early", "sync", 0, 9),
     ]
     rows = pooled(cells)
-    belt, either = sentences(rows)
+    belt, either, depth = sentences(rows)
     assert "as in `lerobot-rollout`, 0 % [0, 28]: better beyond both intervals" in belt
     assert "90 % [60, 98]: not apart by their intervals, and its boundary jerk is 4.0 times" in belt
     assert either.endswith("not apart by their intervals")
+    assert depth.startswith("`depth`: act_depth_early 90 % [60, 98], act_group 20 % [6, 51]: better beyond")
     shown = tables(rows).splitlines()
     assert shown[0].startswith(
         "| `belt`: success [95 %] | waits, 0 ms | waits, 100 ms | waits, 300 ms | goes on"

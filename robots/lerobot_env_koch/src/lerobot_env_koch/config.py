@@ -11,10 +11,10 @@ from lerobot.configs.types import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
-from lerobot_env_koch.constants import CAMERAS, ENVIRONMENT_STATE_NAMES, FPS, JOINT_NAMES
+from lerobot_env_koch.constants import CAMERAS, DEPTH_CAMERAS, ENVIRONMENT_STATE_NAMES, FPS, JOINT_NAMES
 from lerobot_env_koch.gym_id import GYM_ID
 from lerobot_env_koch.rendering import check_renderer, resolve_renderer
-from lerobot_env_koch.tasks import Region, check_belt, check_task
+from lerobot_env_koch.tasks import Region, check_belt, check_depth, check_task
 
 OBSERVATIONS: Final = ("state", "pixels", "state_pixels")
 REWARDS: Final = ("sparse", "dense")
@@ -48,6 +48,8 @@ class KochEnvConfig(EnvConfig):
         region (`Region`, *optional*): Where the cube starts.
         belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top, a conveyor belt, to the
             arm's right.
+        depth (`bool`, *optional*, defaults to `False`): Depth maps of both cameras too, `top_depth` and
+            `wrist_depth`, see `lerobot_env_koch.depth`.
 
     Raises:
         DecodingError: If a field has no meaning; names the field, the value and the valid ones. (Draccus' own
@@ -71,6 +73,8 @@ class KochEnvConfig(EnvConfig):
     region: Region = field(default_factory=Region)
     # A table whose top travels
     belt_m_s: float = 0.0
+    # Depth cameras
+    depth: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -96,6 +100,7 @@ class KochEnvConfig(EnvConfig):
                 raise ValueError(f"`{name}` is {getattr(self, name)}; give at least {least}.")
         self.region.check()
         check_belt(self.belt_m_s)
+        check_depth(self.depth, self.obs)
 
     def _declare_features(self) -> None:
         joints = (len(JOINT_NAMES),)
@@ -115,6 +120,13 @@ class KochEnvConfig(EnvConfig):
                 )
                 self.features[f"pixels/{camera}"] = picture
                 self.features_map[f"pixels/{camera}"] = f"{OBS_IMAGES}.{camera}"
+        if self.depth:
+            for camera in DEPTH_CAMERAS:
+                depth_map = PolicyFeature(
+                    type=FeatureType.VISUAL, shape=(1, self.image_height, self.image_width)
+                )
+                self.features[f"images.{camera}"] = depth_map
+                self.features_map[f"images.{camera}"] = f"{OBS_IMAGES}.{camera}"
 
     @property
     def uses_environment_state(self) -> bool:
@@ -162,4 +174,5 @@ class KochEnvConfig(EnvConfig):
             "renderer": self.renderer,
             "region": self.region,
             "belt_m_s": self.belt_m_s,
+            "depth": self.depth,
         }

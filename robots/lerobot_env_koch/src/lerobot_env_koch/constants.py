@@ -35,6 +35,8 @@ TASK_DESCRIPTIONS: Final[dict[str, str]] = {
 }
 
 CAMERAS: Final = ("top", "wrist")
+DEPTH_CAMERAS: Final = tuple(f"{camera}_depth" for camera in CAMERAS)
+"""Their depth maps, named as the stock `koch_follower` names those of a RealSense."""
 FPS: Final = 30
 
 CUBE_SIZE_M: Final = 0.024

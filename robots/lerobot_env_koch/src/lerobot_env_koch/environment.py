@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from lerobot_env_koch.constants import (
     CAMERAS,
+    DEPTH_CAMERAS,
     ENVIRONMENT_STATE_NAMES,
     FPS,
     JOINT_NAMES,
     LIFT_HEIGHT_M,
     TASK_DESCRIPTIONS,
 )
+from lerobot_env_koch.depth import FARTHEST_M, MM_PER_M
 from lerobot_env_koch.physics import KochWorld
 from lerobot_env_koch.sides import SIDE_TASKS
-from lerobot_env_koch.tasks import Region, check_task
+from lerobot_env_koch.tasks import Region, check_depth, check_task
 from lerobot_env_koch.units import UNIT_HIGH, UNIT_LOW, quantize, rad_to_units, units_to_rad
 
 Observation = dict[str, Any]
@@ -35,6 +37,10 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
     - `environment_state`: (7,) float32, `ENVIRONMENT_STATE_NAMES` in m and rad; with `state` and
     `state_pixels`.
     - `pixels`: `top` and `wrist`, (height, width, 3) uint8; with `pixels` and `state_pixels`.
+    - `images.top_depth`, `images.wrist_depth`: (1, height, width) uint16, millimetres along the camera's
+    axis, 0 where nothing was measured; with `depth`. Not among `pixels`, which have to be bytes for LeRobot's
+    `preprocess_observation`; it hands on these as `observation.images.…`, float32 and otherwise unchanged, as
+    datasets give them.
 
     An episode ends with success (`info["is_success"]`), in `choose` also at the wrong side, in `around` at
     the goal, or is cut off after `episode_length` steps. `task_description` is what a policy is told; in
@@ -55,6 +61,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         renderer (`str`, *optional*, defaults to `"auto"`): `auto`, `mujoco` or `painter`.
         region (`Region`, *optional*): Where the cube starts.
         belt_m_s (`float`, *optional*, defaults to `0.0`): Speed of the table's top to the arm's right.
+        depth (`bool`, *optional*, defaults to `False`): Depth maps of both cameras too.
         render_mode (`str`, *optional*, defaults to `"rgb_array"`): `rgb_array` only.
 
     Raises:
@@ -74,6 +81,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         renderer: str = "auto",
         region: Region | None = None,
         belt_m_s: float = 0.0,
+        depth: bool = False,
         render_mode: str = "rgb_array",
     ) -> None:
         self.task = check_task(task)
@@ -88,6 +96,7 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
             )
         self.render_mode = render_mode
         self._obs = obs
+        self._depth = check_depth(depth, obs)
         self._dense = reward == "dense"
         self._max_episode_steps = episode_length  # LeRobot asks for it by this name
         self._image_size = image_size
@@ -111,6 +120,9 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
         if self._obs != "state":
             picture = spaces.Box(0, 255, (*self._image_size, 3), np.uint8)
             entries["pixels"] = spaces.Dict(dict.fromkeys(CAMERAS, picture))
+        if self._depth:
+            depth_map = spaces.Box(0, round(FARTHEST_M * MM_PER_M), (1, *self._image_size), np.uint16)
+            entries |= {f"images.{camera}": depth_map for camera in DEPTH_CAMERAS}
         return spaces.Dict(entries)
 
     def reset(
@@ -160,6 +172,9 @@ class KochEnv(gym.Env[Observation, NDArray[np.float32]]):
             observation["pixels"] = {
                 camera: self.world.render(camera, *self._image_size) for camera in CAMERAS
             }
+        if self._depth:
+            for camera, name in zip(CAMERAS, DEPTH_CAMERAS, strict=True):
+                observation[f"images.{name}"] = self.world.depth(camera, *self._image_size)[None]
         return observation
 
     def _shaping(self) -> float:

@@ -24,6 +24,7 @@ from lerobot_env_koch.constants import (
     JOINT_NAMES,
     TASK_DESCRIPTIONS,
 )
+from lerobot_env_koch.depth import DepthCamera
 from lerobot_env_koch.rendering import FrameRenderer, make_renderer
 from lerobot_env_koch.sides import Sides
 from lerobot_env_koch.tasks import (
@@ -73,6 +74,13 @@ def _mask(values: ArrayLike, what: str) -> BoolArray:
     return array
 
 
+def _check_picture(camera: str, height: int, width: int) -> None:
+    if camera not in CAMERAS:
+        raise ValueError(f"`camera` is {camera!r}; the bench has {', '.join(CAMERAS)}.")
+    if height < 8 or width < 8:
+        raise ValueError(f"`height` x `width` is {height} x {width}; give at least 8 x 8 pixels.")
+
+
 class KochWorld:
     """A Koch follower at a table, stepped in simulated time.
 
@@ -100,6 +108,7 @@ class KochWorld:
         self.task = "lift"
         self._renderer_choice = renderer
         self._renderer: FrameRenderer | None = None
+        self._depth_cameras: dict[tuple[str, int, int], DepthCamera] = {}
         self._gain = self.model.actuator_gainprm.copy()
         self._bias = self.model.actuator_biasprm.copy()
         self._gear_damping = self.model.dof_damping[:_N_JOINTS].copy()
@@ -453,11 +462,29 @@ class KochWorld:
         Raises:
             ValueError: If there is no such camera or a size is not positive.
         """
-        if camera not in CAMERAS:
-            raise ValueError(f"`camera` is {camera!r}; the bench has {', '.join(CAMERAS)}.")
-        if height < 8 or width < 8:
-            raise ValueError(f"`height` x `width` is {height} x {width}; give at least 8 x 8 pixels.")
+        _check_picture(camera, height, width)
         return self._frames().render(self.data, camera, height, width)
+
+    def depth(self, camera: str, height: int, width: int) -> NDArray[np.uint16]:
+        """A camera's depth map of the present state, see `lerobot_env_koch.depth`.
+
+        Args:
+            camera (`str`): `top` or `wrist`.
+            height (`int`): Rows.
+            width (`int`): Columns.
+
+        Returns:
+            `NDArray[np.uint16]`: (height, width) millimetres along the camera's axis, 0 where nothing was
+                measured.
+
+        Raises:
+            ValueError: If there is no such camera or a size is not positive.
+        """
+        _check_picture(camera, height, width)
+        key = camera, height, width
+        if key not in self._depth_cameras:
+            self._depth_cameras[key] = DepthCamera(self.model, *key)
+        return self._depth_cameras[key].measure(self.data)
 
     def close(self) -> None:
         """Free the renderer's resources; the world can still be stepped."""

@@ -66,6 +66,20 @@ def check_belt(speed_m_s: float) -> float:
     return speed_m_s
 
 
+def check_depth(depth: bool, obs: str) -> bool:
+    """Whether there are depth maps, if there are cameras for them.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    if depth and obs == "state":
+        raise ValueError(
+            "`depth` is true, but `obs` is 'state', which has no cameras; choose `obs` pixels or "
+            "state_pixels, or leave `depth` out."
+        )
+    return depth
+
+
 @dataclass
 class Region:
     """Where the cube starts, in the frame of the robot's base.

@@ -33,6 +33,9 @@ def _configure(parser: ArgumentParser) -> None:
         "--keep-failures", action="store_true", help="keep unsuccessful episodes of expert and noisy"
     )
     parser.add_argument("--with-images", action="store_true", help="record the cameras top and wrist")
+    parser.add_argument(
+        "--with-depth", action="store_true", help="record their depth maps too, in millimetres, lossless"
+    )
     parser.add_argument("--image-size", type=int, default=96, help="rows and columns (default: %(default)s)")
     parser.add_argument(
         "--image-format",
@@ -77,6 +80,7 @@ def _run(args: Namespace) -> int:
             image_size=args.image_size,
             renderer=args.renderer,
             belt_m_s=args.belt_m_s,
+            depth=args.with_depth,
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
