@@ -124,7 +124,7 @@ def test_what_was_not_measured_does_not_matter(fusion):
         }
     }
     policy = act_plus(shape=shape, stats=stats, depth_fusion=fusion)
-    assert policy.model.depth_nothing.tolist() == [pytest.approx(-4.0)]
+    assert policy.model.depth_nothing.tolist() == [pytest.approx((0.0105 - 2.0) / 0.5)]  # LeRobot says 1 cm
     weights = (
         policy.model.backbone.conv1.weight
         if fusion == "early"
