@@ -2,6 +2,7 @@
 """Starts the services, runs the steps, and shows what came out or what went wrong."""
 
 import shlex
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,11 +12,22 @@ from lerobot_ext.quickstart.report import Results, draw_picture, print_table, wr
 from lerobot_ext.quickstart.runner import Runner, StepError, tail
 from lerobot_ext.quickstart.services import loopback_hub, virtual_bench
 from lerobot_ext.quickstart.settings import Settings
+from lerobot_ext.quickstart.signals import Killed, killed_in_order
 from lerobot_ext.quickstart.steps import Quickstart
 
 
 def run_quickstart(settings: Settings, console: Console) -> int:
-    """Run all steps; returns 0, or 1 after explaining the step that failed."""
+    """Run all steps; returns 0, 1 after explaining the step that failed, or the code of what ended it."""
+    try:
+        with killed_in_order():
+            return _run(settings, console)
+    except KeyboardInterrupt as end:
+        with suppress(OSError):  # the terminal may be gone
+            console.print("[yellow]stopped[/yellow]; bench and Hub are ended, what was written stays.")
+        return end.exit_code if isinstance(end, Killed) else 130
+
+
+def _run(settings: Settings, console: Console) -> int:
     settings.logs.mkdir(parents=True, exist_ok=True)
     console.print(f"[bold]lerobot_ext quickstart[/bold] in {settings.workdir} (one log a step in logs/)")
     try:
@@ -25,9 +37,6 @@ def run_quickstart(settings: Settings, console: Console) -> int:
     except StepError as failure:
         _explain(failure, console)
         return 1
-    except KeyboardInterrupt:
-        console.print("[yellow]stopped[/yellow]; bench and Hub are ended, what was written stays.")
-        return 130
     picture, figures = settings.workdir / "quickstart.png", settings.workdir / "summary.json"
     draw_picture(results, settings.eval, settings.log_freq, picture)
     write_summary(results, figures, seed=settings.seed, with_images=settings.with_images)

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lerobot_ext.quickstart.settings import executable
+from lerobot_ext.quickstart.signals import started_whole
 
 # tqdm ends its counter with "[elapsed<remaining"; "12/50" in any other text is not progress.
 _TQDM = re.compile(rb"(\d+)/(\d+) \[")
@@ -91,26 +92,27 @@ class Runner:
         command = self.show(argv)
         log = self.logs / f"{name}.log"
         with log.open("wb") as sink, self._progress() as progress:
-            process = subprocess.Popen(
-                [executable(argv[0]), *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self.process_environment(),
-                start_new_session=True,
-            )
-            follower = _Follower(process, sink)
-            follower.start()
+            process = follower = None
             try:
+                with started_whole():
+                    process = subprocess.Popen(
+                        [executable(argv[0]), *argv[1:]],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        env=self.process_environment(),
+                        start_new_session=True,
+                    )
+                    follower = _Follower(process, sink)
+                    follower.start()
                 self._wait(process, progress, name, follower, expected_s, timeout_s, meanwhile)
             except subprocess.TimeoutExpired:
-                end_process(process)
                 raise StepError(command, f"no end after {timeout_s:.0f} s", log, remedy) from None
-            except BaseException:
-                end_process(process)
-                raise
             finally:
-                follower.join(timeout=5)
+                if process is not None:
+                    end_process(process)
+                if follower is not None:
+                    follower.join(timeout=5)
         if process.returncode != 0:
             raise StepError(command, f"exit code {process.returncode}", log, remedy)
         return log

@@ -12,6 +12,7 @@ from typing import Any
 
 from lerobot_ext.quickstart.runner import Runner, StepError, end_process, wait_until
 from lerobot_ext.quickstart.settings import executable
+from lerobot_ext.quickstart.signals import started_whole
 
 _READY_TIMEOUT_S = 60.0
 
@@ -84,15 +85,17 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
     command = runner.show(argv)
     log = runner.logs / "bench.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [executable(argv[0]), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=runner.process_environment(),
-            start_new_session=True,
-        )
+        process = None
         try:
+            with started_whole():
+                process = subprocess.Popen(
+                    [executable(argv[0]), *argv[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    env=runner.process_environment(),
+                    start_new_session=True,
+                )
             up = wait_until(lambda: ready.exists() or process.poll() is not None, _READY_TIMEOUT_S)
             if not up or not ready.exists():
                 raise StepError(
@@ -104,7 +107,8 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
             info = BenchInfo.read(ready)
             yield info, BenchControl(info.control_socket)
         finally:
-            end_process(process)
+            if process is not None:
+                end_process(process)
 
 
 @contextmanager
