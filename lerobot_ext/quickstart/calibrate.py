@@ -41,7 +41,7 @@ def run_calibration(
     Raises:
         StepError: If a prompt does not come, the hand does not do its part, or the command fails.
     """
-    command = runner.show(argv)
+    command = runner.show(name, argv)
     log = runner.logs / f"{name}.log"
 
     def fail(reason: str) -> StepError:

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts the services, runs the steps, and shows what came out or what went wrong."""
 
-import shlex
 from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
 
-from lerobot_ext.quickstart import commands
+from lerobot_ext.quickstart import commands, script
 from lerobot_ext.quickstart.report import Results, draw_picture, print_table, write_summary
 from lerobot_ext.quickstart.runner import Runner, StepError, tail
-from lerobot_ext.quickstart.services import loopback_hub, virtual_bench
-from lerobot_ext.quickstart.settings import Settings
+from lerobot_ext.quickstart.services import free_ports, loopback_hub, virtual_bench
+from lerobot_ext.quickstart.settings import CAMERAS, Settings
 from lerobot_ext.quickstart.signals import Killed, killed_in_order
 from lerobot_ext.quickstart.steps import Quickstart
 
@@ -49,18 +48,14 @@ def _run_steps(settings: Settings, runner: Runner, console: Console) -> Results:
     console.print(
         "Each line after $ can be copied; the commands expect this environment (commands.sh has it all):"
     )
-    for line in _exports(runner):
+    for line in script.exports(runner.environment):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     try:
-        with virtual_bench(runner, commands.sim(settings), settings.bench_dir) as (bench, control):
+        sim = commands.sim(settings, free_ports(len(CAMERAS) + 1))  # and the tracker's
+        with virtual_bench(runner, sim, settings.bench_dir) as (bench, control):
             return Quickstart(settings, runner, console, bench, control).run()
     finally:
-        text = "\n".join(["# the commands of this run, in order", *_exports(runner), *runner.transcript])
-        (settings.workdir / "commands.sh").write_text(text + "\n")
-
-
-def _exports(runner: Runner) -> list[str]:
-    return [f"export {key}={shlex.quote(value)}" for key, value in runner.environment.items()]
+        script.write(settings, runner.environment, runner.transcript)
 
 
 def _explain(failure: StepError, console: Console) -> None:

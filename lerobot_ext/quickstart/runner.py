@@ -48,12 +48,12 @@ class Runner:
     logs: Path
     environment: Mapping[str, str]
     console: Console
-    transcript: list[str] = field(default_factory=list)
+    transcript: list[tuple[str, Sequence[str]]] = field(default_factory=list)
 
-    def show(self, argv: Sequence[str]) -> str:
-        """Print a command so that it can be copied, and keep it for `commands.sh`."""
+    def show(self, name: str, argv: Sequence[str]) -> str:
+        """Print a step's command so that it can be copied, and keep it for `commands.sh`."""
         command = shlex.join(argv)
-        self.transcript.append(command)
+        self.transcript.append((name, argv))
         self.console.print(f"  [dim]$[/dim] {escape(command)}", soft_wrap=True, highlight=False)
         return command
 
@@ -89,7 +89,7 @@ class Runner:
         Raises:
             StepError: If the command exits with an error or runs out of time.
         """
-        command = self.show(argv)
+        command = self.show(name, argv)
         log = self.logs / f"{name}.log"
         with log.open("wb") as sink, self._progress() as progress:
             process = follower = None
