@@ -111,11 +111,14 @@ def _examine(args: Namespace) -> list[Section]:
     with console(stderr=True).status(
         "Reading the checkpoint, and building its policy in a process of its own …"
     ):
-        return [examine(folder, name)]
+        given = Path(name).expanduser()
+        return [examine(folder, str(folder) if given.is_dir() and given != folder else name)]
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Path:
     """The folder of a checkpoint that is given by its path or its repo id; nothing is downloaded.
+
+    The folder of a run means its last checkpoint.
 
     Raises:
         CommandError: There is none here; the remedy says where it may be, or how to download it.
@@ -124,11 +127,7 @@ def find_checkpoint(name: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         below = [folder / more for more in ("pretrained_model", "checkpoints/last/pretrained_model")]
         inner = next((path for path in below if (path / CONFIG).exists()), None)
-        if inner is not None and not (folder / CONFIG).exists():
-            raise CommandError(
-                f"{folder} holds no {CONFIG}, a folder inside does", f"`--policy.path={inner}`"
-            )
-        return folder
+        return inner if inner is not None and not (folder / CONFIG).exists() else folder
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CommandError(f"--policy.path={name}: there is no such folder", "give a folder, or user/repo")
     from huggingface_hub import try_to_load_from_cache

@@ -251,6 +251,34 @@ class PatchContract(Contract):
         if not issubclass(RobotConfig.get_choice_class("koch_follower_stock"), KochFollowerConfig):
             broken("`koch_follower_stock` is not the stock class")
 
+    @rule(remedy="see what became of `draccus.parsers.decoding.decode_dataclass`, and adapt option_errors")
+    def test_refused_options_are_explained(self) -> None:
+        """What a stock policy's configuration says of a value is in the error that is printed."""
+        import draccus
+        from draccus.utils import DecodingError
+        from lerobot.configs.train import TrainPipelineConfig
+        from lerobot.policies.act.configuration_act import ACTConfig
+
+        from lerobot_ext import option_errors
+
+        self._lift_window()
+        was_on = option_errors.uninstall()
+        self.at_end(option_errors.install if was_on else option_errors.uninstall)
+        if not option_errors.install():
+            broken("it does not install")
+        try:
+            ACTConfig(n_action_steps=200)
+        except ValueError as error:
+            wanted = str(error)
+        words = ["--dataset.repo_id=guard/a", "--policy.type=act", "--policy.n_action_steps=200"]
+        try:
+            draccus.parse(TrainPipelineConfig, args=words)
+        except DecodingError as error:
+            if wanted not in str(error):
+                broken(f"it prints {str(error)!r}")
+        else:
+            broken("more action steps than a chunk has are taken")
+
     @rule(remedy="see what became of `huggingface_hub.utils._http`, and adapt hub_loopback")
     def test_hub_requests_can_be_rerouted(self) -> None:
         """The one request that ignores `HF_ENDPOINT` can be sent to a Hub on loopback."""

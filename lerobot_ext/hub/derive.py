@@ -103,7 +103,7 @@ def _modules(kind: str, steps: list[dict[str, Any]]) -> tuple[dict[str, str], li
         unknown.append(Unknown(f"policy {kind}", known or f"lerobot_policy_{kind}", known is not None))
     else:
         modules[f"policy {kind}"] = module
-        _import_processors(module)
+        import_processors(module)
     for step in steps:
         name, path = step.get("registry_name"), step.get("class")
         try:
@@ -120,7 +120,7 @@ def _modules(kind: str, steps: list[dict[str, Any]]) -> tuple[dict[str, str], li
     return modules, unknown
 
 
-def _import_processors(config_module: str) -> None:
+def import_processors(config_module: str) -> None:
     """Import the module that registers a policy's own steps, as LeRobot does when it makes a new policy."""
     try:
         importlib.import_module(config_module.replace("configuration_", "processor_"))

@@ -151,8 +151,13 @@ def _show_savings(out: Any, found: Report) -> None:
             rows.append([saving.what, "?", "", saving.why])
         else:
             saved = found.usage.peak - saving.usage.peak
-            share = f"{write_size(saved)} ({100 * saved / found.usage.peak:.0f} %)"
-            rows.append([saving.what, write_size(saving.usage.peak), share, saving.how])
+            percent = round(100 * saved / found.usage.peak)
+            if percent > 0:
+                share = f"{write_size(saved)} ({percent} %)"
+                rows.append([saving.what, write_size(saving.usage.peak), share, saving.how])
+    if not rows:
+        out.print("nothing that this policy offers would save memory")
+        return
     rows.insert(0, ["as asked", write_size(found.usage.peak), "", ""])
     out.print(table("what would save memory", ["", "peak", "saved", "how"], rows))
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerobot-ext pipeline show|check|bench|add`: files of processor steps, before a motor moves."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ def _configure(parser: ArgumentParser) -> None:
 def _add_subject(parser: ArgumentParser) -> None:
     parser.epilog = "--robot.type=… and its further options name a robot; it is not connected"
     parser.add_argument("--policy.path", dest="policy", metavar="DIR", help="the checkpoint it is for")
+    parser.add_argument("--policy.type", dest="policy_type", help=SUPPRESS)
     parser.add_argument("--dataset.repo_id", dest="repo_id", metavar="REPO", help="the dataset it is for")
     parser.add_argument("--dataset.root", dest="root", metavar="DIR", help="its folder")
 
@@ -113,6 +114,12 @@ def _subject(args: Namespace) -> "Subject":
     from lerobot_ext.doctor.dataset import find_dataset
     from lerobot_ext.pipelines.survey import Subject
 
+    if args.policy_type:
+        raise CommandError(
+            f"--policy.type={args.policy_type} names no checkpoint, and only a checkpoint has steps and "
+            "statistics",
+            "say --policy.path=RUN/checkpoints/last/pretrained_model",
+        )
     robot = features = stats = None
     words = [word for word in args.passed_on if word != f"--robot.pipeline={args.file}"]
     if words:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from lerobot.configs import FeatureType
 
+from lerobot_ext.cli.command import CommandError
 from lerobot_ext.pipelines.build import build_steps, step_name
 from lerobot_ext.pipelines.features import Features, as_robot_features, describe, walk
 from lerobot_ext.pipelines.file import (
@@ -382,16 +383,33 @@ def _policy_features(subject: Subject) -> tuple[Features, Features]:
 
 
 def _checkpoint(folder: Path) -> tuple[Any, dict[str, list[str]]]:
-    """A checkpoint's configuration, and the names of its saved steps by pipeline."""
+    """A checkpoint's configuration, and the names of its saved steps by pipeline.
+
+    Raises:
+        CommandError: LeRobot, or the plugin that has the policy, cannot read it.
+        PipelineError: It is not whole.
+    """
     import json
 
-    from lerobot.configs import PreTrainedConfig
+    from lerobot_ext.doctor.checkpoint_child import load_plugins, read_config
+    from lerobot_ext.hub.checkpoint import examine
+    from lerobot_ext.hub.derive import import_processors
 
+    problems = examine(folder)
+    if problems:
+        raise PipelineError(f"{folder} is not whole: {problems[0]}", problems[0].remedy)
+    load_plugins()
+    config, reason = read_config(folder)
+    if config is None:
+        raise CommandError(
+            f"{folder} cannot be loaded: {reason}", f"`lerobot-ext doctor --policy.path={folder}` examines it"
+        )
+    import_processors(type(config).__module__)
     names = {}
     for key in POLICY_SIDE:
         steps = json.loads((folder / f"{key}.json").read_bytes())["steps"]
         names[key] = [str(one.get("registry_name") or one.get("class")) for one in steps]
-    return PreTrainedConfig.from_pretrained(folder), names
+    return config, names
 
 
 def _saved(found: Survey, folder: Path) -> None:

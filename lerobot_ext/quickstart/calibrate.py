@@ -3,11 +3,13 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pexpect
 
 from lerobot_ext.quickstart.runner import Runner, StepError
 from lerobot_ext.quickstart.settings import executable
+from lerobot_ext.quickstart.signals import started_whole
 
 _KEEP_OR_REDO = r"or type 'c' and press ENTER"
 _MIDDLE = r"middle of its range"
@@ -39,21 +41,23 @@ def run_calibration(
     Raises:
         StepError: If a prompt does not come, the hand does not do its part, or the command fails.
     """
-    command = runner.show(argv)
+    command = runner.show(name, argv)
     log = runner.logs / f"{name}.log"
 
     def fail(reason: str) -> StepError:
         return StepError(command, reason, log, remedy)
 
     with log.open("wb") as sink, runner.console.status(f"   {name}"):
-        child = pexpect.spawn(
-            executable(argv[0]),
-            list(argv[1:]),
-            env=runner.process_environment(),
-            timeout=prompt_timeout_s,
-            logfile=sink,
-        )
+        child = None
         try:
+            with started_whole():
+                child = pexpect.spawn(
+                    executable(argv[0]),
+                    list(argv[1:]),
+                    env=runner.process_environment(),
+                    timeout=prompt_timeout_s,
+                    logfile=sink,
+                )
             while (prompt := child.expect([_KEEP_OR_REDO, _MIDDLE, _SWEEP, pexpect.EOF])) != 3:
                 if prompt == 0:
                     child.sendline("c")
@@ -66,7 +70,9 @@ def run_calibration(
         except pexpect.TIMEOUT:
             raise fail(f"no prompt within {prompt_timeout_s:.0f} s") from None
         finally:
-            child.close(force=True)
+            if child is not None:
+                with suppress(pexpect.ExceptionPexpect):  # killed, and a busy machine is slow to say so
+                    child.close(force=True)
     if child.exitstatus != 0:
         raise fail(f"exit code {child.exitstatus}, signal {child.signalstatus}")
 

@@ -40,7 +40,7 @@ def tracker(bench: BenchInfo) -> list[str]:
     return [f"--robot.tracker.address={bench.tracker_address}"]
 
 
-def sim(settings: Settings) -> list[str]:
+def sim(settings: Settings, base_port: int) -> list[str]:
     """The virtual bench: both arms on pseudo-terminals, cameras, tracker, a scripted hand on the leader."""
     return [
         "lerobot-ext",
@@ -50,7 +50,7 @@ def sim(settings: Settings) -> list[str]:
         f"--cameras={','.join(CAMERAS)}",
         f"--camera-size={CAMERA_SIZE}x{CAMERA_SIZE}",
         "--hand=auto",
-        "--base-port=0",
+        f"--base-port={base_port}",
         f"--run-dir={settings.bench_dir}",
     ]
 

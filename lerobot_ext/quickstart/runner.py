@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from lerobot_ext.quickstart.settings import executable
+from lerobot_ext.quickstart.signals import started_whole
 
 # tqdm ends its counter with "[elapsed<remaining"; "12/50" in any other text is not progress.
 _TQDM = re.compile(rb"(\d+)/(\d+) \[")
@@ -47,12 +48,12 @@ class Runner:
     logs: Path
     environment: Mapping[str, str]
     console: Console
-    transcript: list[str] = field(default_factory=list)
+    transcript: list[tuple[str, Sequence[str]]] = field(default_factory=list)
 
-    def show(self, argv: Sequence[str]) -> str:
-        """Print a command so that it can be copied, and keep it for `commands.sh`."""
+    def show(self, name: str, argv: Sequence[str]) -> str:
+        """Print a step's command so that it can be copied, and keep it for `commands.sh`."""
         command = shlex.join(argv)
-        self.transcript.append(command)
+        self.transcript.append((name, argv))
         self.console.print(f"  [dim]$[/dim] {escape(command)}", soft_wrap=True, highlight=False)
         return command
 
@@ -88,29 +89,30 @@ class Runner:
         Raises:
             StepError: If the command exits with an error or runs out of time.
         """
-        command = self.show(argv)
+        command = self.show(name, argv)
         log = self.logs / f"{name}.log"
         with log.open("wb") as sink, self._progress() as progress:
-            process = subprocess.Popen(
-                [executable(argv[0]), *argv[1:]],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self.process_environment(),
-                start_new_session=True,
-            )
-            follower = _Follower(process, sink)
-            follower.start()
+            process = follower = None
             try:
+                with started_whole():
+                    process = subprocess.Popen(
+                        [executable(argv[0]), *argv[1:]],
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        env=self.process_environment(),
+                        start_new_session=True,
+                    )
+                    follower = _Follower(process, sink)
+                    follower.start()
                 self._wait(process, progress, name, follower, expected_s, timeout_s, meanwhile)
             except subprocess.TimeoutExpired:
-                end_process(process)
                 raise StepError(command, f"no end after {timeout_s:.0f} s", log, remedy) from None
-            except BaseException:
-                end_process(process)
-                raise
             finally:
-                follower.join(timeout=5)
+                if process is not None:
+                    end_process(process)
+                if follower is not None:
+                    follower.join(timeout=5)
         if process.returncode != 0:
             raise StepError(command, f"exit code {process.returncode}", log, remedy)
         return log

@@ -5,13 +5,15 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lerobot_ext.quickstart.runner import Runner, StepError, end_process, wait_until
+from lerobot_ext.quickstart.script import BENCH
 from lerobot_ext.quickstart.settings import executable
+from lerobot_ext.quickstart.signals import started_whole
 
 _READY_TIMEOUT_S = 60.0
 
@@ -70,6 +72,23 @@ class BenchControl:
         return answer
 
 
+def free_ports(count: int) -> int:
+    """The first of so many TCP ports in a row that nobody uses, so that the bench can be started there again.
+
+    Raises:
+        OSError: There are none.
+    """
+    for _ in range(100):
+        with ExitStack() as stack, suppress(OSError, OverflowError):
+            first = 0
+            for number in range(count):
+                one = stack.enter_context(socket.socket())
+                one.bind(("127.0.0.1", first + number if first else 0))
+                first = first or one.getsockname()[1]
+            return first
+    raise OSError(f"no {count} free TCP ports in a row")
+
+
 @contextmanager
 def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tuple[BenchInfo, BenchControl]]:
     """Run the virtual bench while the block runs.
@@ -81,18 +100,20 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
     ready = run_dir / "ready.json"
     ready.unlink(missing_ok=True)
     argv = [*argv, f"--ready-file={ready}"]
-    command = runner.show(argv)
+    command = runner.show(BENCH, argv)
     log = runner.logs / "bench.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [executable(argv[0]), *argv[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=runner.process_environment(),
-            start_new_session=True,
-        )
+        process = None
         try:
+            with started_whole():
+                process = subprocess.Popen(
+                    [executable(argv[0]), *argv[1:]],
+                    stdin=subprocess.DEVNULL,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    env=runner.process_environment(),
+                    start_new_session=True,
+                )
             up = wait_until(lambda: ready.exists() or process.poll() is not None, _READY_TIMEOUT_S)
             if not up or not ready.exists():
                 raise StepError(
@@ -104,7 +125,8 @@ def virtual_bench(runner: Runner, argv: list[str], run_dir: Path) -> Iterator[tu
             info = BenchInfo.read(ready)
             yield info, BenchControl(info.control_socket)
         finally:
-            end_process(process)
+            if process is not None:
+                end_process(process)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def lerobot_ext(*words: str, timeout_s: float) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_smoke_run_does_every_step(tmp_path):
     run = tmp_path / "run"
     result = lerobot_ext("quickstart", "--fast", "--workdir", str(run), timeout_s=850)
@@ -54,6 +54,16 @@ def test_the_smoke_run_does_every_step(tmp_path):
     }
     assert (run / "pulled" / "policy_postprocessor.json").exists()
     assert "Could not return" not in (run / "logs" / "rollout.log").read_text()
+    # With a new bench at the old places and a Hub at the old address.
+    again = subprocess.run(
+        ["bash", run / "commands.sh", "calibrate_leader", "teleoperate", "pull"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert again.returncode == 0, again.stdout[-2000:] + again.stderr[-4000:]
+    assert (run / "pulled" / "policy_postprocessor.json").exists()
+    assert list((run / "earlier").glob("*/pulled/model.safetensors"))
 
 
 def test_help_shows_an_example():

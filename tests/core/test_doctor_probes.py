@@ -375,13 +375,13 @@ def test_a_checkpoint_is_found_by_folder_and_in_the_cache(tmp_path, monkeypatch)
         checkpoint.find_checkpoint("./not/there")
 
 
-def test_the_folder_above_a_checkpoint_says_where_it_is(tmp_path):
+def test_the_folder_of_a_run_means_its_last_checkpoint(tmp_path):
     inner = tmp_path / "checkpoints/last/pretrained_model"
     inner.mkdir(parents=True)
     (inner / "config.json").write_text("{}")
-    with pytest.raises(CommandError) as caught:
-        checkpoint.find_checkpoint(str(tmp_path))
-    assert str(inner) in caught.value.remedy
+    for folder in (tmp_path, inner.parent, inner):
+        assert checkpoint.find_checkpoint(str(folder)) == inner
+    assert checkpoint.find_checkpoint(str(inner.parents[1])) == inner.parents[1]  # its config.json is missed
 
 
 def test_a_dataset_is_found_by_root_repo_id_and_in_the_cache(tmp_path, monkeypatch):

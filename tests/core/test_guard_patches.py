@@ -71,6 +71,20 @@ def other_features(monkeypatch):
     monkeypatch.setattr(policies, "make_policy", lambda cfg, ds_meta=None: None)
 
 
+def another_decoder(monkeypatch):
+    from draccus.parsers import decoding
+
+    stock = decoding.decode_dataclass
+    # Whoever makes a configuration calls another function; ours stands in for one that nobody calls.
+    monkeypatch.setattr(
+        decoding,
+        "decode_choice_class",
+        lambda cls, raw_value, path: stock(
+            cls.get_choice_class(raw_value["type"]), {k: v for k, v in raw_value.items() if k != "type"}, path
+        ),
+    )
+
+
 def a_copied_registry(monkeypatch):
     known = RobotConfig.get_known_choices
     monkeypatch.setattr(RobotConfig, "get_known_choices", classmethod(lambda cls: dict(known())))
@@ -96,6 +110,7 @@ def test_all_changes_work_with_the_lerobot_of_our_window():
         (another_sampler, "datasets-can-be-mixed"),
         (another_maker_of_pipelines, "robot-side-pipelines-come-from-a-file"),
         (other_features, "policies-are-trained-with-extra-steps"),
+        (another_decoder, "refused-options-are-explained"),
         (a_copied_registry, "registered-names-can-be-replaced"),
         (another_hub_client, "hub-requests-can-be-rerouted"),
     ],

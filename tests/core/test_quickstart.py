@@ -3,6 +3,8 @@
 
 import io
 import json
+import socket
+import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
@@ -25,6 +27,9 @@ from lerobot_ext.quickstart.report import (
     write_summary,
 )
 from lerobot_ext.quickstart.runner import Runner, StepError, tail
+from lerobot_ext.quickstart.script import script
+from lerobot_ext.quickstart.services import free_ports
+from lerobot_ext.quickstart.settings import FAST, Settings
 
 
 @pytest.fixture
@@ -152,3 +157,71 @@ def test_a_missing_plugin_is_named_with_its_install_line(monkeypatch):
     with pytest.raises(CommandError, match="lerobot_env_nowhere") as caught:
         QUICKSTART.run(parse())
     assert "pip install lerobot_env_nowhere" in caught.value.remedy
+
+
+SERVICES = """#!/bin/sh
+case "$1" in
+sim) echo started > "$READY"; trap 'echo ended >> "$LOG"; exit' TERM; while :; do sleep 0.1; done;;
+hub) exec "$PYTHON" -m http.server "${4#--port=}" --bind 127.0.0.1;;
+esac
+"""
+
+
+@pytest.fixture
+def repeated(tmp_path, monkeypatch):
+    """`commands.sh` of a run, with programs that only say what they were called with; its words to that."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    settings = Settings(tmp_path / "a run", 0, False, FAST)
+    for folder in (settings.bench_dir, settings.logs, settings.train):
+        folder.mkdir(parents=True)
+    (settings.train / "of_before").touch()
+    for name in ("lerobot-train", "lerobot-eval", "lerobot-calibrate"):
+        (programs / name).write_text(f'#!/bin/sh\nset -e\ntest -e "$READY"\necho {name} "$@" >> "$LOG"\n')
+    (programs / "lerobot-ext").write_text(SERVICES)
+    for one in programs.iterdir():
+        one.chmod(0o755)
+    monkeypatch.setenv("READY", str(settings.bench_dir / "ready.json"))
+    monkeypatch.setenv("LOG", str(log))
+    monkeypatch.setenv("PYTHON", sys.executable)
+    said = [
+        ("bench", ["lerobot-ext", "sim", "--base-port=5600"]),
+        ("calibrate_leader", ["lerobot-calibrate", "--teleop.type=koch_leader"]),
+        ("train", ["lerobot-train", "--steps=3"]),
+        ("eval", ["lerobot-eval", "--env.task=a task"]),
+    ]
+    file = settings.workdir / "commands.sh"
+    hub = {"HF_ENDPOINT": f"http://127.0.0.1:{free_ports(1)}"}
+    file.write_text(script(settings, hub, said, programs))
+
+    def run(*words):
+        done = subprocess.run(["bash", file, *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return log.read_text().splitlines()
+
+    return settings, run
+
+
+def test_commands_sh_runs_them_all_with_bench_and_hub_beside_them(repeated):
+    settings, run = repeated
+    assert run() == [
+        "lerobot-calibrate --teleop.type=koch_leader",
+        "lerobot-train --steps=3",
+        "lerobot-eval --env.task=a task",
+        "ended",
+    ]
+    assert not settings.train.exists()
+    assert list(settings.workdir.glob("earlier/*/train/of_before"))
+
+
+def test_commands_sh_runs_only_what_is_named_and_leaves_the_rest(repeated):
+    settings, run = repeated
+    assert run("eval") == ["lerobot-eval --env.task=a task", "ended"]
+    assert (settings.train / "of_before").exists()
+
+
+def test_free_ports_are_in_a_row():
+    first = free_ports(3)
+    for port in range(first, first + 3):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", port))

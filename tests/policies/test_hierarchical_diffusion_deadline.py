@@ -259,6 +259,28 @@ def test_the_command_stores_a_table(make_policy, tmp_path, capsys):
     assert len(printed["budgets"]) == 6
 
 
+def test_the_command_marks_what_does_not_fit_and_names_its_reserve(capsys):
+    from lerobot_policy_hierarchical_diffusion.deadline.command import _as_json, _show
+    from lerobot_policy_hierarchical_diffusion.deadline.session import Measured
+
+    from lerobot_ext.cli.look import console
+
+    cheap, dear = Choice(1, 1), Choice(4, 0)  # 5 ms and 10 ms
+    errors = {cheap: (0.2, 0.0), dear: (0.1, 0.0)}
+    table = LatencyTable(replace(COSTS, step_ms=2.0), {cheap: 0.2, dear: 0.1})
+    found = Measured(table, errors, 3, None, LAYER_NAMES)
+    assert found.by_budget([5.0, 10.0, 12.0]) == [
+        (5.0, cheap, False),
+        (10.0, cheap, True),
+        (12.0, dear, True),
+    ]
+    assert [row["fits"] for row in _as_json(found)["budgets"]] == [False, *[True] * 5]
+    _show(console(), found)
+    said = capsys.readouterr().out
+    assert said.count("does not fit") == 1
+    assert "10% of a budget are kept" in said
+
+
 def test_the_command_refuses_what_is_no_checkpoint_of_ours(tmp_path, capsys):
     from lerobot_ext.cli.main import main
 

@@ -13,11 +13,12 @@ from lerobot_ext.training.metrics_file import MetricsFile
 from lerobot_ext.training.plot.runs import load_runs, smooth
 
 
-def write_run(folder, steps=(10, 20, 30), factor=1.0):
+def write_run(folder, steps=(10, 20, 30), factor=1.0, success=True):
     file = MetricsFile(folder / "metrics.csv")
     for step in steps:
         file.write(step, {"time": 1000.0 + 3.6 * step, "loss": factor / step, "lr": 1e-4})
-    file.write(steps[-1], {"env/pc_success": 30.0, "env/n_episodes": 10})
+    if success:
+        file.write(steps[-1], {"env/pc_success": 30.0, "env/n_episodes": 10})
     return folder
 
 
@@ -89,6 +90,18 @@ def test_two_runs_and_an_evaluation_make_one_picture(tmp_path, capsys):
     image = Image.open(out).convert("RGB")
     assert image.width > 1500
     assert len(image.getcolors(1 << 24)) > 50
+
+
+def test_a_run_without_success_says_where_success_comes_from(tmp_path, capsys):
+    run = write_run(tmp_path / "run", success=False)
+    words = ["plot", str(run), "--out", str(tmp_path / "runs.png")]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--env_eval_freq" in said
+    assert "name the folder that lerobot-eval wrote as well" in said
+    write_eval(run / "eval", 45, 50)
+    assert main(words) == 0
+    assert "--env_eval_freq" not in capsys.readouterr().out
 
 
 def test_the_page_needs_nothing_else_and_shows_names_as_they_are(tmp_path, capsys):

@@ -76,6 +76,12 @@ def _run(args: Namespace) -> int:
         return 0
     out = console()
     out.print(table("", columns, rows))
+    if not all(run.final_evaluations() for run in runs):
+        out.print(
+            "success is known of runs with --env_eval_freq, and of evaluations: name the folder that "
+            "lerobot-eval wrote as well, or let it write into RUN/eval with --output_dir",
+            markup=False,
+        )
     out.print(f"wrote {args.out}", markup=False)
     return 0
 

@@ -17,7 +17,7 @@ _MEMORY = 0.8
 """Share of the old correction that a plan leaves."""
 _MIN_CORRECTION, _MAX_CORRECTION = 1.0, 10.0
 """A p95 table is never too pessimistic to be believed; more than tenfold means another machine."""
-_RESERVE = 0.1
+RESERVE = 0.1
 """Share of the budget that is kept for what follows the plan: unnormalising and handing over an action."""
 
 
@@ -38,6 +38,10 @@ class Chooser:
         """What a choice is expected to take now."""
         return self.correction * self.table.costs.of(choice)
 
+    def fits(self, choice: Choice, spent_ms: float = 0.0) -> bool:
+        """Whether a choice is expected to be ready in time, the reserve left."""
+        return self.expected_ms(choice) <= (1 - RESERVE) * self.budget_ms - spent_ms
+
     def choose(self, allowed: Iterable[Choice], spent_ms: float = 0.0) -> Choice:
         """The best of the choices that fit the budget; the cheapest one if none does.
 
@@ -46,8 +50,7 @@ class Chooser:
             spent_ms (`float`, *optional*, defaults to `0.0`): Share of the budget that is gone already.
         """
         candidates = list(allowed)
-        room = (1 - _RESERVE) * self.budget_ms - spent_ms
-        fitting = [choice for choice in candidates if self.expected_ms(choice) <= room]
+        fitting = [choice for choice in candidates if self.fits(choice, spent_ms)]
         if not fitting:
             return min(candidates, key=self.table.costs.of)
         errors = self.table.errors
@@ -63,7 +66,7 @@ class Chooser:
             elapsed_ms (`float`): Time since the plan began.
             fewest (`int`): 0 with a draft, 1 without.
         """
-        left = (1 - _RESERVE) * self.budget_ms - elapsed_ms - self.table.costs.condition_ms
+        left = (1 - RESERVE) * self.budget_ms - elapsed_ms - self.table.costs.condition_ms
         in_time = int(left // max(self.correction * self.table.costs.step_ms, 1e-6))
         return max(fewest, min(choice.steps, in_time))
 

@@ -49,6 +49,8 @@ def _show(out: Any, found: Measured) -> None:
     """The tables, for people."""
     from lerobot_ext.cli.look import table
 
+    from .chooser import RESERVE
+
     costs = found.table.costs
     out.print(f"{costs.machine}; 95th percentile of {found.repeats} plans for one robot", markup=False)
     named = [("encode", costs.encode_ms), *zip(found.layers, costs.layers_ms, strict=True)]
@@ -60,8 +62,15 @@ def _show(out: Any, found: Measured) -> None:
             for choice, (error, spread) in found.errors.items()
         ]
         out.print(table("", ["layers", "steps", "ms", "error of the actions"], measured))
-    rows = [(f"{budget:g}", *_described(choice, found)) for budget, choice in found.by_budget(BUDGETS_MS)]
-    out.print(table("", ["budget ms", "layers", "steps", "ms"], rows))
+    rows = [
+        (f"{budget:g}", *_described(choice, found), "" if fits else "does not fit")
+        for budget, choice, fits in found.by_budget(BUDGETS_MS)
+    ]
+    out.print(table("", ["budget ms", "layers", "steps", "ms", ""], rows))
+    out.print(
+        f"{RESERVE:.0%} of a budget are kept for what follows the plan; where nothing fits, the least is run",
+        markup=False,
+    )
     if found.path is not None:
         out.print(f"stored in {found.path}; used with --policy.latency_budget_ms=…", markup=False)
 
@@ -74,13 +83,19 @@ def _described(choice: Choice, found: Measured) -> tuple[str, str, str]:
 def _as_json(found: Measured) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from .chooser import RESERVE
+
     return {
         "costs": asdict(found.table.costs),
         "errors": [
             asdict(choice) | {"error": error, "standard_error": spread}
             for choice, (error, spread) in found.errors.items()
         ],
-        "budgets": [asdict(choice) | {"budget_ms": ms} for ms, choice in found.by_budget(BUDGETS_MS)],
+        "budgets": [
+            asdict(choice) | {"budget_ms": ms, "fits": fits}
+            for ms, choice, fits in found.by_budget(BUDGETS_MS)
+        ],
+        "reserve": RESERVE,
         "path": found.path,
     }
 

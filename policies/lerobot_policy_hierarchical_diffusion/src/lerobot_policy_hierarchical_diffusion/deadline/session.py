@@ -41,10 +41,12 @@ class Measured:
     path: Path | None
     layers: tuple[str, ...]
 
-    def by_budget(self, budgets_ms: Sequence[float]) -> list[tuple[float, Choice]]:
-        """What each budget would run."""
+    def by_budget(self, budgets_ms: Sequence[float]) -> list[tuple[float, Choice, bool]]:
+        """What each budget would run, and whether that is ready in time."""
         allowed = list(self.errors) or choices(self.layers, 4)
-        return [(ms, Chooser(self.table, ms).choose(allowed)) for ms in budgets_ms]
+        choosers = [Chooser(self.table, ms) for ms in budgets_ms]
+        chosen = [one.choose(allowed) for one in choosers]
+        return [(one.budget_ms, what, one.fits(what)) for one, what in zip(choosers, chosen, strict=True)]
 
 
 def measure(args: Namespace) -> Measured:
