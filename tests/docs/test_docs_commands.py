@@ -83,6 +83,22 @@ def test_code_that_is_no_command_can_be_read(page):
             assert block.lang in ("", "json", "text", "diff", "toml", *SHELL), f"{block.place}: {block.lang}"
 
 
+# Their install lines are to follow.
+BY_NAME = {
+    "policies/lerobot_policy_act_plus/README.md",
+    "policies/lerobot_policy_q_chunking/README.md",
+}
+_OURS = re.compile(r"\bpip install .*(?<![/\w])lerobot_")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in BY_NAME], ids=name)
+def test_no_page_installs_ours_by_a_name_that_no_index_has(page):
+    lines = [" ".join(words) for block in blocks_of(page) for words in _command_lines(block.text)]
+    found = [line for line in [*lines, *spans_of(page)] if _OURS.search(line)]
+    wanted = {"pip install lerobot_policy_lapo"} if page.name == "troubleshooting.md" else set()
+    assert set(found) == wanted
+
+
 def test_what_is_only_shown_says_why():
     for block in BLOCKS:
         assert block.mark != "shown" or len(block.note) > 10, block.place
@@ -153,6 +169,10 @@ def anchors(page: Path) -> set[str]:
         ("lerobot-dataset-viz --repo-id a/b --episode-index 0 --rot a", "--rot"),
         ("pip install lerobot_policy_nothing", "lerobot_policy_nothing"),
         ("pip install 'lerobot_ext[nothing]'", "nothing"),
+        ("pip install . ./robots/lerobot_robot_nothing", "lerobot_robot_nothing"),
+        ("pip install '.[nothing]'", "nothing"),
+        ("pip install . './policies/lerobot_policy_act_plus[nothing]'", "nothing"),
+        ("uv pip install ./robots/lerobot_robot_koch", "name `.`"),
         ("uv run python benchmarks/nothing.py", "not there"),
         ("uv run python benchmarks/startup.py --slowly", "--slowly"),
         ("uv run poe nothing", "nothing"),

@@ -27,6 +27,7 @@ OUTSIDE = {
     "invalid choice",  # argparse
     "OfflineModeIsEnabled",  # huggingface_hub
     "EOFError",
+    "No matching distribution found for lerobot_",  # pip
     "FileNotFoundError",
     "Could not load libtorchcodec",
     "There is no status packet",

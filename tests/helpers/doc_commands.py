@@ -2,8 +2,8 @@
 """Says what is wrong with a command line of the documentation, without executing it.
 
 Known are LeRobot's commands (each option has to be a field of its configuration), `lerobot-ext` (its own
-parsers), `pip install` (packages and extras that exist), `uv run` of scripts and tests (files that exist) and
-a few programs of others, which are believed.
+parsers), `pip install` (packages, folders and extras that exist), `uv run` of scripts and tests (files that
+exist) and a few programs of others, which are believed.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, get_type_hints
 from unittest import mock
 
@@ -45,6 +46,9 @@ LEROBOT: Final = ("lerobot-dataset-viz", "lerobot-find-cameras", "lerobot-find-p
 
 _PLACEHOLDER: Final = re.compile(r"\.type=my_\w+$")
 """A type that the reader is about to write."""
+
+_FOLDER: Final = re.compile(r"(?P<path>\.(?:/[\w/.]+)?)(?:\[(?P<extras>[\w,]+)\])?")
+"""What pip takes as a folder below this one, with extras."""
 
 TYPE_FIELDS: Final = ("path", "type", "discover_packages_path")
 
@@ -357,11 +361,12 @@ def _check_variable(name: str) -> None:
 @cache
 def _extras() -> dict[str, set[str]]:
     """Our distributions and their extras."""
-    found = {}
-    for path in [ROOT / "pyproject.toml", *ROOT.glob("*/*/pyproject.toml")]:
-        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        found[project["name"]] = set(project.get("optional-dependencies", {}))
-    return found
+    return dict(_project(path) for path in [ROOT / "pyproject.toml", *ROOT.glob("*/*/pyproject.toml")])
+
+
+def _project(path: Path) -> tuple[str, set[str]]:
+    project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    return project["name"], set(project.get("optional-dependencies", {}))
 
 
 def _check_package_manager(program: str, words: list[str]) -> None:
@@ -373,18 +378,37 @@ def _check_package_manager(program: str, words: list[str]) -> None:
         words = words[1:]
     if words[:1] != ["install"]:
         raise RejectedError(f"`{program} {' '.join(words)}` is not known to the tests")
+    if words[1:2] == ["-e"] and len(words) == 3:
+        return  # a folder of the reader's
+    _check_requirements([word for word in words[1:] if not word.startswith("-") and word != "…"])
+
+
+def _check_requirements(words: list[str]) -> None:
+    """Packages, or folders of this repository; a plugin's goes with that of our core, which no index has."""
     from packaging.requirements import Requirement
 
-    for word in words[1:]:
-        if word.startswith(("-", "./")) or word == "…":
-            continue
+    folders = [_FOLDER.fullmatch(word) for word in words]
+    for folder in filter(None, folders):
+        path = ROOT / folder["path"] / "pyproject.toml"
+        if not path.is_file():
+            raise RejectedError(f"{folder['path']} is no folder of a package")
+        name, extras = _project(path)
+        _check_extras(name, set(filter(None, (folder["extras"] or "").split(","))), extras)
+    if any(folders) and not any(folder and folder["path"] == "." for folder in folders):
+        raise RejectedError("a plugin needs lerobot_ext, which no index has: name `.` in the same command")
+    for word in (word for word, folder in zip(words, folders, strict=True) if not folder):
         requirement = Requirement(word)
         ours = requirement.name.startswith("lerobot_")
         if ours and requirement.name not in _extras():
             raise RejectedError(f"there is no distribution {requirement.name}")
-        missing = requirement.extras - _extras().get(requirement.name, requirement.extras)
-        if missing:
-            raise RejectedError(f"{requirement.name} has no extra {', '.join(sorted(missing))}")
+        _check_extras(
+            requirement.name, requirement.extras, _extras().get(requirement.name, requirement.extras)
+        )
+
+
+def _check_extras(name: str, asked: set[str], there: set[str]) -> None:
+    if missing := asked - there:
+        raise RejectedError(f"{name} has no extra {', '.join(sorted(missing))}")
 
 
 def _check_python(program: str, words: list[str]) -> None:
