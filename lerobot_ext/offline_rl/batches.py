@@ -217,7 +217,8 @@ class ChunkLabels(nn.Module):
     def good(self, batch: dict[str, Any], level: float) -> Tensor | None:
         """(B,) bool: the samples of the episodes whose return is so far from the worst to the best.
 
-        None where the dataset's episodes, or the batch's `episode_index`, are not known; the log says so once.
+        None where the dataset's episodes, or the batch's `episode_index`, are not known; the log says so
+        once.
         """
         found = self._chosen(batch, good_episodes, level)
         if found is None and not self._said_no_good:

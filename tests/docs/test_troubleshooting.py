@@ -26,6 +26,10 @@ OUTSIDE = {
     "unrecognized arguments",  # argparse
     "invalid choice",  # argparse
     "OfflineModeIsEnabled",  # huggingface_hub
+    "Cannot reach",  # huggingface_hub
+    "LocalEntryNotFoundError",  # huggingface_hub
+    "check your connection",  # huggingface_hub
+    "KeyError: 'observation.environment_state",  # Python; quotes at the ends are cut off
     "EOFError",
     "No matching distribution found for lerobot_",  # pip
     "FileNotFoundError",
