@@ -20,9 +20,8 @@ from lerobot.processor import NormalizerProcessorStep, TransitionKey
 from lerobot.processor.converters import create_transition
 from torch import Tensor
 
-
 METRES_UP_TO: Final = 20.0
-"""Statistics in this range are metres: LeRobot's videos end at 10 m, and no camera sees only the next 2 cm."""
+"""Statistics in this range are metres: LeRobot's videos end at 10 m, no camera sees only the next 2 cm."""
 
 
 @torch.no_grad()
@@ -52,7 +51,7 @@ def normalised_nothing(
 def _nothing_up_to(stats: Mapping[str, Any]) -> float:
     """LeRobot's least distance and half a millimetre, for rounding, in the unit of a camera's statistics."""
     known = [torch.as_tensor(stats[name]).abs().max().item() for name in ("max", "mean") if name in stats]
-    limit_m = DEFAULT_DEPTH_MIN + 0.0005
+    limit_m: float = DEFAULT_DEPTH_MIN + 0.0005
     return limit_m if known and known[0] <= METRES_UP_TO else 1000 * limit_m
 
 

@@ -209,8 +209,8 @@ class ChunkLabels(nn.Module):
         found = self._chosen(batch, best_episodes, share)
         if found is None:
             raise ValueError(
-                "filtered_bc needs the returns of the dataset's episodes, which could not be read; train on one "
-                "LeRobotDataset with `next.reward`."
+                "filtered_bc needs the returns of the dataset's episodes, which could not be read; train on "
+                "one LeRobotDataset with `next.reward`."
             )
         return found
 

@@ -83,15 +83,10 @@ def test_code_that_is_no_command_can_be_read(page):
             assert block.lang in ("", "json", "text", "diff", "toml", *SHELL), f"{block.place}: {block.lang}"
 
 
-# Their install lines are to follow.
-BY_NAME = {
-    "policies/lerobot_policy_act_plus/README.md",
-    "policies/lerobot_policy_q_chunking/README.md",
-}
 _OURS = re.compile(r"\bpip install .*(?<![/\w])lerobot_")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if name(page) not in BY_NAME], ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_page_installs_ours_by_a_name_that_no_index_has(page):
     lines = [" ".join(words) for block in blocks_of(page) for words in _command_lines(block.text)]
     found = [line for line in [*lines, *spans_of(page)] if _OURS.search(line)]
