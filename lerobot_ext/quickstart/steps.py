@@ -72,7 +72,7 @@ class Quickstart:
             f"calibrate_{arm}",
             argv,
             phase=lambda: str(self.control.ask("status")["calibration"][arm]),
-            prompt_timeout_s=90,
+            prompt_timeout_s=180,
             hand_timeout_s=30,
             remedy="Is another program using the port? Run the quickstart again with --overwrite.",
         )
