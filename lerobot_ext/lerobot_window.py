@@ -3,8 +3,6 @@
 
 import logging
 
-import lerobot
-
 TESTED_FROM, TESTED_BELOW = (0, 6, 1), (0, 7)
 
 
@@ -35,6 +33,8 @@ def is_known(part: str, lost: str, logger: logging.Logger) -> bool:
 
 def lerobot_version() -> tuple[int, ...]:
     """LeRobot's version as numbers, up to the first part that is none."""
+    import lerobot  # late: what changes LeRobot is imported by commands that do without it, too
+
     parts: list[int] = []
     for part in lerobot.__version__.split("."):
         if not part.isdigit():

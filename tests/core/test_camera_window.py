@@ -3,10 +3,10 @@
 
 from types import SimpleNamespace
 
+import lerobot
 import pytest
 from lerobot.datasets import factory
 
-from lerobot_ext import lerobot_window
 from lerobot_ext.data import camera_window
 
 META = SimpleNamespace(
@@ -55,7 +55,7 @@ def test_installing_twice_wraps_once(installed):
 
 def test_another_lerobot_is_left_alone_with_one_line(installed, monkeypatch, caplog):
     camera_window.uninstall()
-    monkeypatch.setattr(lerobot_window.lerobot, "__version__", "0.9.0")
+    monkeypatch.setattr(lerobot, "__version__", "0.9.0")
     assert not camera_window.install()
     assert factory.resolve_delta_timestamps is installed
     assert "Install lerobot>=0.6.1,<0.7" in caplog.text

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import lerobot
 import pyarrow.parquet as pq
 import pytest
 from cut_off_recording import KINDS, LENGTHS, features, frame, record
@@ -13,7 +14,6 @@ from lerobot.datasets import dataset_writer
 from lerobot.datasets.dataset_writer import DatasetWriter
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from lerobot_ext import lerobot_window
 from lerobot_ext.cli.main import main
 from lerobot_ext.data import episode_journal, hook, journal_files, writer_hooks
 
@@ -62,7 +62,7 @@ def test_lerobot_still_calls_what_we_wrap():
 
 def test_another_lerobot_is_left_alone_with_one_line(monkeypatch, caplog):
     stock = DatasetWriter.save_episode
-    monkeypatch.setattr(lerobot_window.lerobot, "__version__", "0.9.0")
+    monkeypatch.setattr(lerobot, "__version__", "0.9.0")
     assert not writer_hooks.install()
     assert DatasetWriter.save_episode is stock
     assert "Install lerobot>=0.6.1,<0.7" in caplog.text

@@ -289,3 +289,17 @@ def test_another_actor_too_learns_from_good_episodes_alone(monkeypatch):
     assert policy.forward(batch)[0].isfinite()
     assert (seen["weights"][~best] == 0).all()
     assert (seen["weights"][best] > 0).all()
+
+
+def test_a_batch_without_a_good_episode_teaches_another_actor_nothing(monkeypatch):
+    """A policy without losses by sample draws its samples by their weights, and here all of them are zero."""
+    config = over(ACTORS["diffusion"](), extraction="best_of_n", cloned_return=0.5)
+    policy = build(config).train()
+    batch = training_batch(config)
+    none = torch.zeros(len(batch["action"]), dtype=torch.bool)
+    monkeypatch.setattr(policy.labels, "good", lambda batch, level: none)
+    loss, log = policy.forward(batch)
+    loss.backward()
+    assert log["actor_loss"] == 0
+    assert all(weight.grad is None or (weight.grad == 0).all() for weight in policy.actor.parameters())
+    assert any(weight.grad is not None and weight.grad.any() for weight in policy.critic.parameters())

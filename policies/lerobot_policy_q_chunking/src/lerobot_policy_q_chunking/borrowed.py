@@ -242,7 +242,7 @@ class Borrowed:
         """The actor's own loss, weighted where `weights` (B,) are given.
 
         A policy that has no losses by sample is given a batch in which samples are drawn by their weights,
-        whose mean loss is, on average, the weighted one.
+        whose mean loss is, on average, the weighted one. Where all weights are zero, so is the loss.
 
         Returns:
             `tuple[Tensor, dict]`: (B,), or () without losses by sample; and the numbers that it logs.
@@ -253,7 +253,9 @@ class Borrowed:
         if weights is None:
             loss, log = actor.forward(batch)
             return loss, _numbers(log)
-        drawn = torch.multinomial(weights, len(weights), replacement=True)
+        # A small batch may hold nothing to learn from: any samples will do, as their loss counts nothing.
+        likely = torch.where(weights.sum() > 0, weights, 1.0)
+        drawn = torch.multinomial(likely, len(weights), replacement=True)
         loss, log = actor.forward({key: _chosen(value, drawn, len(weights)) for key, value in batch.items()})
         return loss * weights.mean(), _numbers(log)
 
