@@ -136,6 +136,7 @@ WITHOUT_DELAY = (
     ("choose", "act_language", STOCK),
     ("either", "act_flow", STOCK),
     ("around", "act_flow", STOCK),
+    ("around", "act_flow_draft", "act_flow"),
     ("mixed", "act_advantage", STOCK),
     ("depth", "act_depth_early", "act_group"),
 )

@@ -59,8 +59,8 @@ VARIANTS = {
     "act_advantage": Variant(flags=TOLD),
     "act_guided": Variant(flags={**TOLD, "guidance": 2.0}, weights="act_advantage"),
     "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
-    "act_flow_draft": Variant(flags={**FLOW, "flow_start": "draft"}),
-    "act_flow_prefix": Variant(flags={**FLOW, **PREFIX}),
+    "act_flow_draft": Variant(flags={**FLOW, "flow_target": "actions", "flow_start": "draft"}),
+    "act_flow_prefix": Variant(flags={**FLOW, "flow_target": "actions", **PREFIX}),
     "act_group": Variant(flags=SCRATCH),
     "act_depth_early": Variant(flags={**SCRATCH, "depth_fusion": "early"}),
 }
@@ -96,7 +96,7 @@ class Setting:
     picture: int = 0
 
 
-REAL_TIME = ("act_rtc", "act_prefix", "act_prefix_join", "act_blend")
+REAL_TIME = ("act_rtc", "act_prefix", "act_prefix_join", "act_flow_prefix", "act_blend")
 """Those that are handed what is left of a chunk; any other acts alike in both loops without delay."""
 
 SETTINGS = {
@@ -112,7 +112,12 @@ SETTINGS = {
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
     "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
     "around": Setting(
-        "around", ("ACT (stock)", "act_flow"), 2000, 5000, size={"n_action_steps": CHUNK}, batch=128
+        "around",
+        ("ACT (stock)", "act_flow", "act_flow_draft"),
+        2000,
+        5000,
+        size={"n_action_steps": CHUNK},
+        batch=128,
     ),
     "mixed": Setting("lift", ("ACT (stock)", "act_advantage", "act_guided"), 150, 2500, skill="mixed"),
     "depth": Setting(
@@ -125,12 +130,12 @@ SETTINGS = {
     ),
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
-which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss
-any place between them. `around`: one of three ways by whim, whose median is a place that ends the episode;
-chunks are run whole, as stock ACT does, and there are too many episodes to learn the whims by heart.
-`mixed`: a third each of the demonstrators are expert, clumsy and random; the advantage tells who was sooner
-done than most. `depth`: the goal floats, and one camera is all that tells where, by which a small
-ball's distance is hard to see; no pretrained weights."""
+which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss any place
+between them. `around`: one of three ways by whim, whose median is a place that ends the episode; chunks are
+run whole, as stock ACT does, and there are too many episodes to learn the whims by heart; where the flow
+starts from a draft, that is an L1 loss's plan. `mixed`: a third each of the demonstrators are expert,
+clumsy and random; the advantage tells who was sooner done than most. `depth`: the goal floats, and one
+camera is all that tells where, by which a small ball's distance is hard to see; no pretrained weights."""
 
 MODES = ("sync", "rtc")
 
