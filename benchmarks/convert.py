@@ -14,8 +14,10 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 os.environ.setdefault("SVT_LOG", "1")
 
@@ -85,6 +87,23 @@ def measure(size: int, n_frames: int, rounds: int, folder: Path) -> dict[str, li
     return rates
 
 
+def table(record: Mapping[str, Any]) -> str:
+    """Medians of all contestants, as Markdown."""
+    lines = [
+        "| picture | " + " | ".join(CONTESTANTS) + " | ratio to the loop |",
+        "|---" * (len(CONTESTANTS) + 2) + "|",
+    ]
+    for size, rates in record["frames_per_s"].items():
+        medians = " | ".join(f"{statistics.median(each):.0f}" for each in rates.values())
+        lines.append(f"| {size}x{size} | {medians} | {record['ratio'][size]:.1f} |")
+    return "\n".join(lines)
+
+
+def last_line(record: Mapping[str, Any]) -> str:
+    """The least gain."""
+    return f"convert: {min(record['ratio'].values()):.1f} times the frames/s of the add_frame loop, at least"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -101,19 +120,16 @@ def main() -> None:
         ours(Path(folder) / "warm.hdf5", Path(folder) / "warm")
         measured = {size: measure(size, count, rounds, Path(folder)) for size, count in sizes.items()}
     print(f"\n3 cameras, {CODEC}, frames/s (a frame is all cameras), median of {rounds}\n")
-    print("| picture | " + " | ".join(CONTESTANTS) + " | ratio to the loop |")
-    print("|---" * (len(CONTESTANTS) + 2) + "|")
-    ratios = {}
-    for size, rates in measured.items():
-        medians = [statistics.median(each) for each in rates.values()]
-        ratios[size] = medians[-1] / medians[0]
-        print(
-            f"| {size}x{size} | " + " | ".join(f"{rate:.0f}" for rate in medians) + f" | {ratios[size]:.1f} |"
-        )
-    args.out.mkdir(parents=True, exist_ok=True)
+    loop, *_, own = CONTESTANTS
+    ratios = {
+        size: statistics.median(rates[own]) / statistics.median(rates[loop])
+        for size, rates in measured.items()
+    }
     record = {"codec": CODEC, "cpus": os.cpu_count(), "frames_per_s": measured, "ratio": ratios}
+    print(table(record))
+    args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "convert.json").write_text(json.dumps(record, indent=2))
-    print(f"\nconvert: {min(ratios.values()):.1f} times the frames/s of the add_frame loop, at least")
+    print(f"\n{last_line(record)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -172,6 +173,30 @@ def machine() -> dict[str, str]:
     }
 
 
+def table(content: Mapping[str, Any]) -> str:
+    """Saving with and without the journal, as Markdown."""
+    lines = [
+        "| episode | save_episode, ms | with the journal, ms | ratio | the journal itself, ms |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {row['save_ms']:.0f} | {row['save_journaled_ms']:.0f} | {row['ratio']:.2f} "
+        f"| {row['journal_ms']:.1f} |"
+        for name, row in content["results"].items()
+    ]
+    return "\n".join(lines)
+
+
+def last_line(content: Mapping[str, Any]) -> str:
+    """What the journal costs, and by how much saving takes longer at the most."""
+    rows = content["results"].values()
+    spent = [row["journal_ms"] for row in rows]
+    return (
+        f"episode_journal: {min(spent):.0f} to {max(spent):.0f} ms an episode (median of "
+        f"{content['episodes']}), save_episode at most {max(row['ratio'] for row in rows):.2f} times as long"
+    )
+
+
 def main() -> int:
     """Measure all shapes, print the table, write JSON where asked."""
     parser = argparse.ArgumentParser(
@@ -195,21 +220,11 @@ def main() -> int:
             results[name] = measure(Path(folder) / str(n), shape, episodes)
     about = machine()
     print(", ".join(f"{name} {value}" for name, value in about.items()))
-    print("| episode | save_episode, ms | with the journal, ms | ratio | the journal itself, ms |")
-    print("|---|---|---|---|---|")
-    for name, row in results.items():
-        print(
-            f"| {name} | {row['save_ms']:.0f} | {row['save_journaled_ms']:.0f} | {row['ratio']:.2f} "
-            f"| {row['journal_ms']:.1f} |"
-        )
+    content = {"about": about, "episodes": episodes, "results": results}
+    print(table(content))
     if args.json:
-        content = {"about": about, "episodes": episodes, "results": results}
         args.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    spent = [row["journal_ms"] for row in results.values()]
-    print(
-        f"episode_journal: {min(spent):.0f} to {max(spent):.0f} ms an episode (median of {episodes}), "
-        f"save_episode at most {max(row['ratio'] for row in results.values()):.2f} times as long"
-    )
+    print(last_line(content))
     return 0
 
 

@@ -85,6 +85,25 @@ def measure(root: Path, window: int | None, items: int) -> dict[str, float]:
     return {**result, "ratio": result["stock_ms"] / result["ram_ms"]}
 
 
+def table(results: dict[str, dict[str, float]]) -> str:
+    """Both readers, as Markdown."""
+    lines = ["| item | stock, ms | columns in RAM, ms | ratio |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {row['stock_ms']:.2f} | {row['ram_ms']:.3f} | {row['ratio']:.0f} |"
+        for name, row in results.items()
+    ]
+    return "\n".join(lines)
+
+
+def last_line(results: dict[str, dict[str, float]]) -> str:
+    """The least gain and the slowest item."""
+    slowest = max(row["ram_ms"] for row in results.values())
+    least = min(row["ratio"] for row in results.values())
+    return (
+        f"ram_reader: at least {least:.0f} times faster than stock, at most {slowest:.3f} ms an item (median)"
+    )
+
+
 def main() -> int:
     """Measure all cases, print the table, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,16 +117,10 @@ def main() -> int:
         write_dataset(root, episodes=4 if args.quick else 20, length=150)
         items = 40 if args.quick else args.items
         results = {name: measure(root, window, items) for name, window in CASES.items()}
-    print("| item | stock, ms | columns in RAM, ms | ratio |\n|---|---|---|---|")
-    for name, row in results.items():
-        print(f"| {name} | {row['stock_ms']:.2f} | {row['ram_ms']:.3f} | {row['ratio']:.0f} |")
+    print(table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    slowest = max(row["ram_ms"] for row in results.values())
-    least = min(row["ratio"] for row in results.values())
-    print(
-        f"ram_reader: at least {least:.0f} times faster than stock, at most {slowest:.3f} ms an item (median)"
-    )
+    print(last_line(results))
     return 0
 
 

@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,17 @@ def table(rows: dict[str, Figures], fps: int) -> str:
     return "\n".join(lines)
 
 
+def last_line(content: Mapping[str, Any]) -> str:
+    """What our flags are worth."""
+    rows, fps = content["rows"], content["fps"]
+    ours = rows[OURS]
+    return (
+        f"recording: {content['cameras']} x {content['size']} at {fps} fps: {ours['hz']:.1f} Hz and "
+        f"{ours['late']:.0f} of {ours['frames']:.0f} frames late with our flags; {rows[AV1]['hz']:.1f} Hz "
+        f"with stock's AV1, {rows[PNG]['hz']:.1f} Hz with PNG files"
+    )
+
+
 def draw(rows: dict[str, Figures], fps: int, path: Path) -> None:
     """Rate, CPU and saving, bars side by side."""
     import matplotlib
@@ -212,18 +224,13 @@ def main() -> int:
                 runs[kind].append(record(home, f"{turn}-{place}", flags, args))
     rows = {kind: medians(of_kind) for kind, of_kind in runs.items()}
     print(table(rows, args.fps))
+    content = {"about": before, "quick": args.quick, "seconds": args.seconds, "codec": codec}
+    content |= {"cameras": args.cameras, "size": args.size, "fps": args.fps, "runs": runs, "rows": rows}
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        content = {"about": before, "quick": args.quick, "seconds": args.seconds, "codec": codec}
-        content |= {"cameras": args.cameras, "size": args.size, "fps": args.fps, "runs": runs, "rows": rows}
         (args.out / "recording.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         draw(rows, args.fps, args.out / "recording.png")
-    ours = rows[OURS]
-    print(
-        f"recording: {args.cameras} x {args.size} at {args.fps} fps: {ours['hz']:.1f} Hz and "
-        f"{ours['late']:.0f} of {ours['frames']:.0f} frames late with our flags; {rows[AV1]['hz']:.1f} Hz "
-        f"with stock's AV1, {rows[PNG]['hz']:.1f} Hz with PNG files"
-    )
+    print(last_line(content))
     return 0
 
 

@@ -157,6 +157,26 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Both sides, as Markdown."""
+    lines = ["| what | with | stock, µs | ours, µs | difference, µs |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['what']} | {row['with']} | {row['stock']:.1f} | {row['ours']:.1f} | "
+        f"{row['ours'] - row['stock']:+.1f} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def last_line(rows: list[dict[str, Any]]) -> str:
+    """What all of it costs together."""
+    everything = {row["what"]: row["ours"] - row["stock"] for row in rows if "TensorBoard" in row["with"]}
+    return (
+        f"trainer_overhead: {everything['step']:.1f} µs a step and "
+        f"{everything['log step']:.0f} µs a log step with everything on"
+    )
+
+
 def main() -> int:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -167,21 +187,12 @@ def main() -> int:
     torch.set_num_threads(1)
     rounds = 5 if args.quick else args.rounds
     rows = trackers(rounds) + optimizers(rounds)
-    print("| what | with | stock, µs | ours, µs | difference, µs |\n|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['what']} | {row['with']} | {row['stock']:.1f} | {row['ours']:.1f} | "
-            f"{row['ours'] - row['stock']:+.1f} |"
-        )
+    print(table(rows))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "trainer_overhead.json").write_text(json.dumps(rows, indent=2) + "\n")
         draw(rows, args.out / "trainer_overhead.png")
-    everything = {row["what"]: row["ours"] - row["stock"] for row in rows if "TensorBoard" in row["with"]}
-    print(
-        f"trainer_overhead: {everything['step']:.1f} µs a step and "
-        f"{everything['log step']:.0f} µs a log step with everything on"
-    )
+    print(last_line(rows))
     return 0
 
 

@@ -242,5 +242,6 @@ def quotes() -> list[Quote]:
         Quote("q_chunking", chunking, _tables, *_marked("cost")),
         Quote("data_path", "robots/lerobot_camera_pyav/README.md", _whole),
         Quote("async_inference", "docs/async_inference.md", _whole),
+        Quote("hub_push", "docs/hub.md", _tables),
         Quote("processors", "processors/lerobot_robot_processors/README.md", _without_wall),
     ]

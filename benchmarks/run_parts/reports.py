@@ -108,9 +108,15 @@ REPORTS: dict[str, Callable[[Figures], Report]] = {
     "koch_bus": _koch_bus,
     "inference_speed": _inference_speed,
     "async_inference": _of_module("async_inference", "table"),
+    "hub_push": _of_module("hub_push", "table"),
     "memory_pool": _of_module("memory_pool"),
+    "convert": _of_module("convert", "table"),
+    "episode_journal": _of_module("episode_journal", "table"),
     "processors": _of_module("processors", "tables"),
+    "ram_reader": _of_module("ram_reader", "table"),
+    "recording": _of_module("recording"),
     "startup": _of_module("startup"),
+    "trainer_overhead": _of_module("trainer_overhead", "table"),
 }
 
 

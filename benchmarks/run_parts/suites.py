@@ -187,7 +187,7 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "episode_journal",
         "what the journal of a recording costs",
-        2,
+        5,
         full=_JSON,
         quick=("--quick", *_JSON),
     ),
@@ -200,6 +200,12 @@ SUITES: tuple[Suite, ...] = (
     ),
     Suite("trainer_overhead", "our comforts in the stock trainer's loop", 1),
     Suite("async_inference", "messages to a policy server beside LeRobot's pickle", 1),
+    Suite(
+        "hub_push",
+        "pushes of a checkpoint, whole and cut off, beside LeRobot's own",
+        2,
+        parts=("hub_push_parts",),
+    ),
     Suite("startup", "what our plugins add to the start of a stock command", 4),
 )
 

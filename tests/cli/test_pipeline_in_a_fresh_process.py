@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_training
+from hub_push_parts import tiny_training
 from step_files import step, write
 from stock_cli import run
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_training
+from hub_push_parts import tiny_training
+from hub_push_parts.tiny_training import REPO
 from huggingface_hub import HfApi, ModelCard, constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from tiny_training import REPO
 
 from lerobot_ext.cli.main import main
 from lerobot_ext.hub import derive, pull, train_hooks

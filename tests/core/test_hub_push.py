@@ -11,15 +11,16 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-import tiny_training
 import torch
+from hub_push_parts import tiny_training
+from hub_push_parts.breaks import ERRORS, MIXTURE, NEW, NOTHING, OLD, STOCK, cut_off, forget_push, start_anew
+from hub_push_parts.tiny_training import REPO
 from huggingface_hub import HfApi
 from lerobot.optim import AdamConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.scripts import lerobot_train
-from tiny_training import REPO
 
 from lerobot_ext import lerobot_window
 from lerobot_ext.hub import hook, push, train_hooks
@@ -30,7 +31,6 @@ from lerobot_ext.testing.hub import in_this_process
 from lerobot_ext.testing.hub_faults import PLACES, FaultyHub
 from lerobot_ext.testing.hub_store import HubError
 
-ERRORS = (PushError, httpx.HTTPError, OSError, RuntimeError)
 STATE = "policy_preprocessor_step_3_normalizer_processor.safetensors"
 
 
@@ -85,26 +85,6 @@ def count_requests(hub: FaultyHub, training: tiny_training.Training) -> int:
     hub.mend()
     training.push()
     return len(hub.requests)
-
-
-def start_anew(hub: FaultyHub, head: str | None = None, keep: frozenset[Path] = frozenset()) -> None:
-    """Bring the Hub back to what it was: an earlier commit and its blobs, or nothing at all."""
-    hub.mend()
-    folder = hub.store.root / "repos" / "model" / REPO
-    for blob in set((hub.store.root / "blobs").iterdir()) - keep:
-        blob.unlink()
-    if head is None:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    state = json.loads((folder / "refs.json").read_text())
-    state["branches"]["main"] = head
-    (folder / "refs.json").write_text(json.dumps(state))
-
-
-def forget_push(training: tiny_training.Training) -> None:
-    """Each push is to start like that of a process of its own."""
-    for pipeline in (training.preprocessor, training.postprocessor):
-        pipeline.__dict__.pop("push_to_hub", None)
 
 
 # One commit
@@ -179,19 +159,12 @@ def test_wherever_a_second_push_breaks_a_reader_sees_the_old_or_the_new_one(hub,
         assert torch.equal(action, actions[seed]), f"a mixture after request {number}"
 
 
-def test_stock_leaves_half_a_repository_where_we_leave_none(hub, tmp_path):
-    """The contrast, and the number in docs/hub.md."""
-    training = tiny_training.train(tmp_path)
-    total = count_requests(hub, training)
-    halves = 0
-    for number in range(1, total + 1):
-        start_anew(hub)
-        hub.break_at(number, "before", lasting=True)
-        with pytest.raises(ERRORS):
-            training.push()
-        found = read(hub, tmp_path / "read")
-        halves += found is not None and examine(found) != []
-    assert (halves, total) == (10, 19)
+def test_stock_leaves_a_mixture_where_we_leave_the_old_or_the_new_one(hub, tmp_path):
+    """The contrast, and the numbers in docs/hub.md."""
+    found = cut_off(hub, STOCK, tmp_path, second=False, told=lambda count: None)
+    assert (found["requests"], found["commits"]) == (19, 3)
+    assert found["found"] == {NOTHING: 26, OLD: 0, NEW: 1, MIXTURE: 30}
+    assert (found["arrived"], found["lost_once"]) == (30, 57)
 
 
 # What the hooks do beside it

@@ -4,8 +4,8 @@
 import json
 
 import pytest
-import tiny_training
 import toy_devices  # noqa: F401 - registers `toy_robot`
+from hub_push_parts import tiny_training
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from step_files import step, write, write_hand
 

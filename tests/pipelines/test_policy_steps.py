@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import tiny_training
 import torch
+from hub_push_parts import tiny_training
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.policies import make_policy

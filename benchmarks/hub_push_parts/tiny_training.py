@@ -15,6 +15,15 @@ from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 
 REPO = "user/pushed"
+SMALL: dict[str, Any] = {
+    "dim_model": 16,
+    "n_heads": 2,
+    "dim_feedforward": 16,
+    "n_encoder_layers": 1,
+    "chunk_size": 4,
+    "n_action_steps": 4,
+    "use_vae": False,
+}
 
 
 @dataclass
@@ -34,7 +43,12 @@ class Training:
 
 
 def train(
-    folder: Path, script: ModuleType | None = None, *, seed: int = 0, private: bool | None = None
+    folder: Path,
+    script: ModuleType | None = None,
+    *,
+    seed: int = 0,
+    private: bool | None = None,
+    **fields: Any,
 ) -> Training:
     """Make a policy of random weights with processors of random statistics.
 
@@ -45,19 +59,14 @@ def train(
         seed (`int`, *optional*, defaults to `0`): Of weights and statistics; it is the `seed` of the
             configuration as well.
         private (`bool`, *optional*): `--policy.private`.
+        fields: Of the policy, in place of `SMALL`.
     """
     torch.manual_seed(seed)
     config = ACTConfig(
         device="cpu",
         repo_id=REPO,
         private=private,
-        dim_model=16,
-        n_heads=2,
-        dim_feedforward=16,
-        n_encoder_layers=1,
-        chunk_size=4,
-        n_action_steps=4,
-        use_vae=False,
+        **(fields or SMALL),
         input_features={
             "observation.state": PolicyFeature(FeatureType.STATE, (3,)),
             "observation.environment_state": PolicyFeature(FeatureType.ENV, (2,)),
