@@ -51,7 +51,7 @@ def hint(argv: Sequence[str] | None = None) -> None:
                 distribution,
                 distribution,
             )
-    for option, value in _options(words):
+    for option, value in options(words):
         if option == _CHECKPOINT and value:
             _hint_of_checkpoint(value, option)
         elif option == _TRAINING and Path(value).is_file():
@@ -126,13 +126,13 @@ def _note_of(name: str) -> bytes | None:
 
 def _wanted(words: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """Options that name a part of ours, and the plugin that brings it."""
-    for option, value in _options(words):
+    for option, value in options(words):
         distribution = PROVIDERS.get((option, value))
         if distribution is not None:
             yield option, value, distribution
 
 
-def _options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Options and values, written `--option=value` or `--option value`."""
     for word, following in zip(words, [*words[1:], ""], strict=False):
         option, equals, value = word.partition("=")

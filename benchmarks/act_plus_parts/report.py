@@ -135,8 +135,8 @@ def _jerk(row: Row) -> str:
 WITHOUT_DELAY = (
     ("choose", "act_language", STOCK),
     ("either", "act_flow", STOCK),
+    ("either", "act_flow_draft", "act_flow"),
     ("around", "act_flow", STOCK),
-    ("around", "act_flow_draft", "act_flow"),
     ("mixed", "act_advantage", STOCK),
     ("depth", "act_depth_early", "act_group"),
 )

@@ -110,10 +110,10 @@ SETTINGS = {
     ),
     "lift": Setting("lift", ("ACT (stock)", "act_rtc"), 50, 2000, delays_ms=(0, 300)),
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
-    "either": Setting("either", ("ACT (stock)", "act_flow"), 1000, 4000),
+    "either": Setting("either", ("ACT (stock)", "act_flow", "act_flow_draft"), 1000, 4000),
     "around": Setting(
         "around",
-        ("ACT (stock)", "act_flow", "act_flow_draft"),
+        ("ACT (stock)", "act_flow"),
         2000,
         5000,
         size={"n_action_steps": CHUNK},
@@ -131,11 +131,11 @@ SETTINGS = {
 }
 """`belt`: the cube travels, so that an arm that waits comes too late. `choose`: the instruction alone says
 which side counts. `either`: demonstrators go left or right by whim, which leaves an L1 loss any place
-between them. `around`: one of three ways by whim, whose median is a place that ends the episode; chunks are
-run whole, as stock ACT does, and there are too many episodes to learn the whims by heart; where the flow
-starts from a draft, that is an L1 loss's plan. `mixed`: a third each of the demonstrators are expert,
-clumsy and random; the advantage tells who was sooner done than most. `depth`: the goal floats, and one
-camera is all that tells where, by which a small ball's distance is hard to see; no pretrained weights."""
+between them; where the flow starts from a draft, that is an L1 loss's plan. `around`: one of three ways by
+whim, whose median is a place that ends the episode; chunks are run whole, as stock ACT does, and there are
+too many episodes to learn the whims by heart. `mixed`: a third each of the demonstrators are expert, clumsy
+and random; the advantage tells who was sooner done than most. `depth`: the goal floats, and one camera is
+all that tells where, by which a small ball's distance is hard to see; no pretrained weights."""
 
 MODES = ("sync", "rtc")
 

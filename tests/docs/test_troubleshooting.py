@@ -30,6 +30,7 @@ OUTSIDE = {
     "LocalEntryNotFoundError",  # huggingface_hub
     "check your connection",  # huggingface_hub
     "KeyError: 'observation.environment_state",  # Python; quotes at the ends are cut off
+    "config.json not found in",  # LeRobot; the file's name is a constant
     "EOFError",
     "No matching distribution found for lerobot_",  # pip
     "FileNotFoundError",
