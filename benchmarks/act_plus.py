@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
         parser.error("--write-readme takes figures that mean something; leave out --quick")
     if args.report and not args.out:
         parser.error("--report needs --out, the folder of a run")
-    if not cells(1, args.only):
+    if not cells(args.seeds, args.only):
         parser.error(f"no cell's name holds {args.only!r}")
     return args
 
