@@ -27,13 +27,7 @@ from lerobot_ext.pipelines.insertion import ExtraSteps
 SMALL = {
     "device": "cpu",
     "push_to_hub": False,
-    "dim_model": 16,
-    "n_heads": 2,
-    "dim_feedforward": 16,
-    "n_encoder_layers": 1,
-    "chunk_size": 4,
-    "n_action_steps": 4,
-    "use_vae": False,
+    **tiny_training.SMALL,
     "pretrained_backbone_weights": None,
 }
 
