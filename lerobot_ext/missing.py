@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.installing import install_command
 
 _CHECKPOINT = "--policy.path"
 _TRAINING = "--config_path"
@@ -45,11 +46,11 @@ def hint(argv: Sequence[str] | None = None) -> None:
             metadata.distribution(distribution)
         except metadata.PackageNotFoundError:
             logger.error(
-                "lerobot_ext: %s=%s needs plugin %s, which is not installed. Remedy: `pip install %s`",
+                "lerobot_ext: %s=%s needs plugin %s, which is not installed. Remedy: `%s`",
                 option,
                 value,
                 distribution,
-                distribution,
+                install_command(distribution),
             )
     for option, value in options(words):
         if option == _CHECKPOINT and value:
@@ -70,7 +71,7 @@ def require(module: str, extra: str) -> None:
         CommandError: It is not there; the remedy is the line that installs it.
     """
     if find_spec(module) is None:
-        raise CommandError(f"{module} is missing", f"`pip install 'lerobot_ext[{extra}]'`")
+        raise CommandError(f"{module} is missing", f"`{install_command(f'lerobot_ext[{extra}]')}`")
 
 
 def _hint_of_checkpoint(name: str, option: str = _CHECKPOINT) -> None:

@@ -163,11 +163,13 @@ def _overview() -> str:
 
 def _remedy_for_unknown(name: str, known: list[str]) -> str:
     """The package that brings `name`, or the nearest command, or how to list them all."""
-    # Imported here because only this error needs it.
+    # Imported here because only this error needs them.
     from difflib import get_close_matches
 
+    from lerobot_ext.installing import install_command
+
     if name in KNOWN_PROVIDERS:
-        return f"install the plugin that brings it: `pip install {KNOWN_PROVIDERS[name]}`"
+        return f"install the plugin that brings it: `{install_command(KNOWN_PROVIDERS[name])}`"
     near = get_close_matches(name, [*known, *KNOWN_PROVIDERS], n=1)
     if near:
         return f"did you mean `lerobot-ext {near[0]}`?"

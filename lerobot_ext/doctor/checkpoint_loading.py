@@ -60,13 +60,14 @@ def about_loading(found: "Checkpoint", told: Answer) -> Iterator[Finding]:
 def _provider(found: "Checkpoint", part: str) -> str:
     """The install command of the package that brings `policy x` or `step x`; empty when none is known."""
     from lerobot_ext.hub.requirements import install_line
+    from lerobot_ext.installing import install_command
     from lerobot_ext.missing import PROVIDERS
 
     for package in found.packages:
         if part in package.provides:
             return f"`{install_line([package])}`"
     ours = PROVIDERS.get(("--policy.type", part.removeprefix("policy ")))
-    return f"`pip install {ours}`" if ours else ""
+    return f"`{install_command(ours)}`" if ours else ""
 
 
 def _guess(policy_type: str) -> str:

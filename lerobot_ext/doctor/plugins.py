@@ -9,6 +9,7 @@ from importlib import metadata
 from lerobot_ext.doctor.findings import Finding, is_ok, note, problem, problems_first
 from lerobot_ext.doctor.probe import Probe, run_probe
 from lerobot_ext.doctor.survey import CORE, PREFIXES, PluginDistribution, survey, underscored
+from lerobot_ext.installing import install_command
 
 # `pip check` and our own messages name LeRobot's prefixes this way.
 _PREFIX_LIST = ", ".join(f"{prefix}…" for prefix in PREFIXES)
@@ -234,7 +235,7 @@ def _about_loader(distributions: list[PluginDistribution], probe: Probe) -> Iter
             "no stock command line loads it: LeRobot does not look for its name, and no installed plugin "
             "that LeRobot "
             "imports asks for the rest",
-            "install a lerobot_ext plugin, such as `pip install lerobot_robot_koch`",
+            f"install a lerobot_ext plugin, such as `{install_command('lerobot_robot_koch')}`",
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerobot_ext.cli.command import Command, CommandError, count
 from lerobot_ext.cli.look import add_json_option
+from lerobot_ext.installing import install_command
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -74,7 +75,8 @@ def _run(args: Namespace) -> int:
 
     paths, overrides, dataset_words = _sort(args)
     if not args.no_pictures and find_spec("matplotlib") is None:
-        raise CommandError("matplotlib is missing", "`pip install 'lerobot_ext[plot]'`, or say --no-pictures")
+        plots = install_command("lerobot_ext[plot]")
+        raise CommandError("matplotlib is missing", f"`{plots}`, or say --no-pictures")
     from lerobot_ext.cli.look import write_json
     from lerobot_ext.doctor.checkpoint_child import load_plugins
     from lerobot_ext.evaluation import offline, offline_report

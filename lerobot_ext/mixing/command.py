@@ -85,10 +85,9 @@ def _say(args: Namespace, mix: "Mix") -> int:
 
 
 def _plot(file: Path, mix: "Mix") -> None:
-    from importlib.util import find_spec
+    from lerobot_ext.missing import require
 
-    if find_spec("matplotlib") is None:
-        raise CommandError("matplotlib is missing", "`pip install 'lerobot_ext[plot]'`")
+    require("matplotlib", "plot")
     from lerobot_ext.mixing.report import draw
 
     try:

@@ -14,6 +14,7 @@ import torch
 from lerobot.utils.random_utils import set_seed
 
 from lerobot_ext.data.durable import replacing
+from lerobot_ext.installing import install_command
 from lerobot_ext.intervals import wilson_interval
 from lerobot_ext.training.metrics_file import MetricsFile
 from lerobot_ext.training.record import of_episodes
@@ -87,7 +88,8 @@ class SuccessCurve:
     def _draw(self) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             if not self._said:
-                logger.info("no %s: `pip install 'lerobot_ext[plot]'`; %s is written.", PICTURE, CURVE)
+                plots = install_command("lerobot_ext[plot]")
+                logger.info("no %s: `%s`; %s is written.", PICTURE, plots, CURVE)
             self._said = True
             return
         from lerobot_ext.training.plot.figure import Look, draw

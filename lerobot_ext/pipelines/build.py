@@ -67,13 +67,15 @@ def _remedy_for_unknown(name: str) -> str:
     """The nearest known name, and which package may be missing."""
     from importlib import metadata
 
+    from lerobot_ext.installing import install_command
+
     near = get_close_matches(name, ProcessorStepRegistry.list(), n=1, cutoff=0.75)
     if near:
         return f"did you mean {near[0]!r}?"
     try:
         metadata.version(STEP_PACKAGE)
     except metadata.PackageNotFoundError:
-        return f"`pip install {STEP_PACKAGE}` brings ours; for another's step install its package"
+        return f"`{install_command(STEP_PACKAGE)}` brings ours; for another's step install its package"
     return "install the package that has it; `lerobot-ext plugins` lists what is installed and what failed"
 
 

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from lerobot_ext.cli import Command, CommandError
+from lerobot_ext.installing import install_command
 
 _NEEDED = {
     "lerobot_env_koch": "lerobot_env_koch",
@@ -61,10 +62,9 @@ def run(args: Namespace) -> int:
 def _check_installed() -> None:
     missing = [dist for module, dist in _NEEDED.items() if importlib.util.find_spec(module) is None]
     if missing:
-        quoted = " ".join(f"'{name}'" if "[" in name else name for name in missing)
         raise CommandError(
             f"the quickstart drives packages that are not installed: {', '.join(missing)}.",
-            f"pip install {quoted}   (or: pip install 'lerobot_ext[quickstart]')",
+            f"{install_command(*missing)}   (or: {install_command('lerobot_ext[quickstart]')})",
         )
 
 

@@ -105,6 +105,6 @@ def _step(settings: Settings, name: str, words: Sequence[str]) -> str:
     }
     command = shlex.join(words)
     if name.startswith("calibrate_"):  # ENTER at its question: the calibration of before is kept
-        command = f"echo | {command}"
+        command = f"{command} <<<''"  # a line; a pipe would break where the question is not asked
     folder = f" {folders[name].relative_to(settings.workdir)}" if name in folders else ""
     return f"if again {name}{folder}; then\n    {command}\nfi"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lerobot_ext.cli import CommandError
+from lerobot_ext.installing import install_command
 
 CAMERAS = ("top", "wrist")
 CAMERA_SIZE = 96
@@ -138,6 +139,6 @@ def executable(name: str) -> str:
     if found is None:
         raise CommandError(
             f"the command `{name}` is not installed beside {sys.executable}.",
-            "Install what the quickstart drives: pip install 'lerobot_ext[quickstart]'.",
+            f"Install what the quickstart drives: {install_command('lerobot_ext[quickstart]')}.",
         )
     return found

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerobot-ext new KIND NAME`: a plugin to start from."""
 
-import json
 from argparse import ArgumentParser, Namespace
-from importlib import metadata
 from pathlib import Path
 
 from lerobot_ext.cli.command import Command
 from lerobot_ext.cli.look import add_json_option
+from lerobot_ext.installing import source_folder
 from lerobot_ext.scaffold.names import KINDS, Names, check_free, make_names
 
-_CORE = "lerobot_ext"
 _WHAT = {kind: f"a {kind}" for kind in KINDS} | {"env": "an environment", "processor": "a processor step"}
 
 
@@ -61,7 +59,7 @@ def _run(args: Namespace) -> int:
 def next_commands(names: Names, folder: Path) -> list[str]:
     """What to type after the project is written: set up, test, try with a stock command."""
     commands = [f"cd {folder}", "git init -b main && git add -A"]
-    source = _checkout()
+    source = source_folder()
     if source is not None:
         # Not from an index: uv would look for it there.
         commands.append(f"uv add --dev --editable {source}")
@@ -82,16 +80,6 @@ TRY = {
     "env": "uv run lerobot-ext check --env.type={name}",
     "processor": "uv run lerobot-ext check --step={name}",
 }
-
-
-def _checkout() -> Path | None:
-    """Where the core's sources are when it was installed from a folder and not from an index."""
-    try:
-        origin = json.loads(metadata.distribution(_CORE).read_text("direct_url.json") or "{}")
-    except (metadata.PackageNotFoundError, json.JSONDecodeError):
-        return None
-    url = str(origin.get("url", ""))
-    return Path(url.removeprefix("file://")) if url.startswith("file://") and "dir_info" in origin else None
 
 
 NEW = Command(

@@ -184,8 +184,8 @@ def _check(kind: str, given: str, name: str) -> None:
         problem = "leaves nothing that tells this plugin from others"
     elif not name[0].isalpha():
         problem = f"begins with {name[0]!r}, and classes are named after it"
-    elif keyword.iskeyword(name):
-        problem = "is a keyword of Python, and a module is named after it"
+    elif keyword.iskeyword(name) or keyword.iskeyword(name.capitalize()):
+        problem = "is a keyword of Python, and a module and a class are named after it"
     elif len(name) > LONGEST:
         problem = f"is {len(name)} characters long; at most {LONGEST} are allowed"
     elif any(f"_{word}_" in f"_{name}_" for word in ("configuration", "modeling", "config")):

@@ -4,6 +4,7 @@
 from importlib.util import find_spec
 
 from lerobot_ext.cli.command import CommandError
+from lerobot_ext.installing import install_command
 
 
 def require_grpc() -> None:
@@ -16,7 +17,7 @@ def require_grpc() -> None:
     if missing:
         raise CommandError(
             f"async inference needs {' and '.join(missing)}, which is not installed",
-            "pip install 'lerobot_ext[serving]'",
+            install_command("lerobot_ext[serving]"),
         )
 
 

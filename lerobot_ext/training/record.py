@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lerobot_ext.installing import install_command
 from lerobot_ext.training.loop import LoopObserver, TrainingRun
 from lerobot_ext.training.metrics_file import MetricsFile
 
@@ -65,8 +66,8 @@ class EventRecorder(LoopObserver):
             return
         if importlib.util.find_spec("tensorboard") is None:
             logger.info(
-                "lerobot_ext: no TensorBoard events: `pip install 'lerobot_ext[tensorboard]'`. "
-                "%s is written all the same.",
+                "lerobot_ext: no TensorBoard events: `%s`. %s is written all the same.",
+                install_command("lerobot_ext[tensorboard]"),
                 FILE_NAME,
             )
             return

@@ -108,7 +108,7 @@ def test_the_help_of_a_command_ends_with_its_example(commands, capsys):
     ("typed", "remedy"),
     [
         ("helo", "lerobot-ext hello"),
-        ("sim", "pip install lerobot_env_koch"),
+        ("sim", "install the plugin that brings it"),
         ("quikstart", "lerobot-ext quickstart"),
         ("zzzz", "lerobot-ext --help"),
     ],

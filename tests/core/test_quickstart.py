@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from lerobot_ext.cli import CommandError
+from lerobot_ext.installing import install_command
 from lerobot_ext.intervals import wilson_interval
 from lerobot_ext.quickstart import runner as runner_module
 from lerobot_ext.quickstart.command import QUICKSTART
@@ -156,7 +157,7 @@ def test_a_missing_plugin_is_named_with_its_install_line(monkeypatch):
     )
     with pytest.raises(CommandError, match="lerobot_env_nowhere") as caught:
         QUICKSTART.run(parse())
-    assert "pip install lerobot_env_nowhere" in caught.value.remedy
+    assert caught.value.remedy.startswith(install_command("lerobot_env_nowhere"))
 
 
 SERVICES = """#!/bin/sh

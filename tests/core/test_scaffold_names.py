@@ -104,6 +104,7 @@ def test_what_people_type_becomes_a_type_string(kind, typed, name):
         ("2fast", "begins with '2'"),
         ("class", "keyword"),
         ("lambda", "keyword"),
+        ("TRUE", "keyword"),
         ("--", "leaves nothing"),
         ("policy", "leaves nothing"),
         ("lerobot_policy", "leaves nothing"),

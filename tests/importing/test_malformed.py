@@ -11,6 +11,7 @@ from malformed_hdf5 import MALFORMED, malformed, scribbled
 
 from lerobot_ext.cli.main import main
 from lerobot_ext.importing.survey import survey
+from lerobot_ext.installing import install_command
 
 
 def test_there_are_forty_ways_to_break_a_file():
@@ -84,7 +85,7 @@ def test_a_missing_h5py_is_one_line(monkeypatch, samples, capsys):
     code = main(["convert", "hdf5", str(samples["lapo"]), "--validate"])
 
     assert code == 2
-    assert "pip install 'lerobot_ext[hdf5]'" in capsys.readouterr().err
+    assert f"remedy: `{install_command('lerobot_ext[hdf5]')}`" in capsys.readouterr().err
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

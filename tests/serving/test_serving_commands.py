@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lerobot_ext.cli import main as cli
+from lerobot_ext.installing import install_command
 from lerobot_ext.serving import extra
 
 
@@ -134,7 +135,7 @@ def test_missing_grpc_is_one_line_with_the_command_to_install_it(refused, policy
     for command in ("policy-server", "robot-client"):
         said = refused(command, policy) if command == "policy-server" else refused(command)
         assert "needs grpc, which is not installed" in said
-        assert "pip install 'lerobot_ext[serving]'" in said
+        assert f"remedy: {install_command('lerobot_ext[serving]')}" in said
 
 
 def test_the_help_of_both_commands_imports_nothing_heavy():

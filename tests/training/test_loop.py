@@ -12,6 +12,7 @@ import pytest
 from stock_loop import LOOP, POLICY, train, write_dataset
 
 from lerobot_ext import lerobot_window
+from lerobot_ext.installing import install_command
 from lerobot_ext.training import loop, record, time_left
 from lerobot_ext.training.metrics_file import read_metrics
 
@@ -155,7 +156,7 @@ def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch
         events.started(loop.TrainingRun(tmp_path, 0, 10, True, None))
         events.logged(loop.TrainingRun(tmp_path, 0, 10, True, None), 1, {"loss": 1.0})
     assert len(caplog.records) == 1
-    assert "pip install 'lerobot_ext[tensorboard]'" in caplog.text
+    assert f"`{install_command('lerobot_ext[tensorboard]')}`" in caplog.text
 
 
 def test_only_rank_0_writes(tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lerobot_ext.cli.command import Command, CommandError
 from lerobot_ext.cli.look import add_json_option
+from lerobot_ext.missing import require
 
 if TYPE_CHECKING:
     from lerobot_ext.training.plot.runs import Run
@@ -56,7 +57,6 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
-    from importlib.util import find_spec
 
     from lerobot_ext.cli.look import console, table, write_json
     from lerobot_ext.training.plot.runs import load_runs
@@ -65,8 +65,7 @@ def _run(args: Namespace) -> int:
         raise CommandError(f"--out {args.out} is of no known format", f"end it in {', '.join(FORMATS)}")
     runs = load_runs(args.runs)
     metrics = _metrics(runs, args.metric)
-    if find_spec("matplotlib") is None:
-        raise CommandError("matplotlib is missing", "`pip install 'lerobot_ext[plot]'`")
+    require("matplotlib", "plot")
     columns, rows = _summary(runs, metrics)
     _save(runs, metrics, args, columns, rows)
     if args.json:
