@@ -135,6 +135,7 @@ def _jerk(row: Row) -> str:
 WITHOUT_DELAY = (
     ("choose", "act_language", STOCK),
     ("either", "act_flow", STOCK),
+    ("either", "act_flow_draws", "act_flow"),
     ("either", "act_flow_draft", "act_flow"),
     ("around", "act_flow", STOCK),
     ("mixed", "act_advantage", STOCK),

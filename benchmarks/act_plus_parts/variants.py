@@ -60,6 +60,7 @@ VARIANTS = {
     "act_guided": Variant(flags={**TOLD, "guidance": 2.0}, weights="act_advantage"),
     "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
     "act_flow_draft": Variant(flags={**FLOW, "flow_target": "actions", "flow_start": "draft"}),
+    "act_flow_draws": Variant(flags={**FLOW, "flow_target": "actions", "flow_draws": 4}),
     "act_flow_prefix": Variant(flags={**FLOW, "flow_target": "actions", **PREFIX}),
     "act_group": Variant(flags=SCRATCH),
     "act_depth_early": Variant(flags={**SCRATCH, "depth_fusion": "early"}),
@@ -110,7 +111,7 @@ SETTINGS = {
     ),
     "lift": Setting("lift", ("ACT (stock)", "act_rtc"), 50, 2000, delays_ms=(0, 300)),
     "choose": Setting("choose", ("ACT (stock)", "act_language", "act_index"), 400, 1500),
-    "either": Setting("either", ("ACT (stock)", "act_flow", "act_flow_draft"), 1000, 4000),
+    "either": Setting("either", ("ACT (stock)", "act_flow", "act_flow_draws", "act_flow_draft"), 1000, 4000),
     "around": Setting(
         "around",
         ("ACT (stock)", "act_flow"),

@@ -58,6 +58,7 @@ class TestFlowFromADraft(PolicyContract):
             use_vae=False,
             head="flow",
             flow_start="draft",
+            flow_draws=2,
             flow_steps=2,
             flow_solver="midpoint",
             flow_target="actions",

@@ -7,7 +7,7 @@ import types
 
 import pytest
 import torch
-from lerobot_policy_act_plus import ActPlusConfig
+from lerobot_policy_act_plus import ActPlusConfig, modeling_act_plus
 from lerobot_policy_act_plus.backbone import build_backbone
 from lerobot_policy_act_plus.flow import integrate
 from small_act import SMALL, act_config, act_plus, observation, training_batch
@@ -247,6 +247,27 @@ def test_a_flow_keeps_two_ways_apart_that_l1_mixes_up(start):
     assert 0.2 < (flow.mean((1, 2)) > 0).float().mean() < 0.8  # and both ways are gone
     mixed = trained(head="l1")
     assert torch.allclose(mixed, mixed[:1].expand_as(mixed), atol=1e-5)  # one answer for all
+
+
+@pytest.mark.parametrize("target", ["actions", "velocity"])
+def test_several_draws_are_the_mean_of_as_many_single_ones(monkeypatch, target):
+    """Padding, a committed prefix and an uneven batch count as they do with one draw."""
+    fields = {"use_vae": False, "head": "flow", "flow_target": target, "prefix_steps": 3, "dropout": 0.0}
+    policy = act_plus(flow_draws=3, **fields)
+    batch = training_batch(policy.config, size=4)
+    times, noises = torch.rand(3, 4), torch.randn(3, 4, 8, 4)
+    committed = torch.arange(8) < torch.tensor([[0], [1], [3], [2]])
+    monkeypatch.setattr(modeling_act_plus, "draw_prefix", lambda *words: committed)
+
+    def losses(draws):
+        policy.config.flow_draws = len(draws)
+        monkeypatch.setattr(modeling_act_plus, "draw_times", lambda size, device: times[draws].flatten())
+        monkeypatch.setattr(torch, "randn_like", lambda actions: noises[draws].flatten(0, 1))
+        return policy.forward(batch, reduction="none")[0]
+
+    single = torch.stack([losses([draw]) for draw in range(3)])
+    assert torch.allclose(losses([0, 1, 2]), single.mean(0), atol=1e-6)
+    assert not torch.allclose(single[0], single[1])
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])

@@ -58,6 +58,8 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
             without the token, to what it does with it, and beyond (classifier-free guidance).
         head (`str`, *optional*, defaults to `"l1"`): `"flow"` samples chunks by flow matching, for
             demonstrations that do the same thing in several ways; needs `use_vae=false`.
+        flow_draws (`int`, *optional*, defaults to `1`): Noises and times that a sample is trained with at
+            once; only the decoder runs for each.
         flow_steps (`int`, *optional*, defaults to `5`): Steps of the solver, each one pass of the decoder
             (two for `"midpoint"`).
         flow_solver (`str`, *optional*, defaults to `"euler"`): `"euler"` or `"midpoint"`.
@@ -101,6 +103,7 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
 
     # How actions come out.
     head: str = "l1"
+    flow_draws: int = 1
     flow_steps: int = 5
     flow_solver: str = "euler"
     flow_target: str = "velocity"
@@ -294,8 +297,9 @@ class ActPlusConfig(ExtraStepsField, ACTConfig):
                 raise ValueError(f"`{name}` ({getattr(self, name)}) must lie in 0..1.")
         if self.draft_noise == 0:
             raise ValueError("`draft_noise` (0) leaves nothing to refine; give more, or choose `head=l1`.")
-        if not 1 <= self.flow_steps <= 100:
-            raise ValueError(f"`flow_steps` ({self.flow_steps}) must lie in 1..100.")
+        for name in ("flow_draws", "flow_steps"):
+            if not 1 <= getattr(self, name) <= 100:
+                raise ValueError(f"`{name}` ({getattr(self, name)}) must lie in 1..100.")
         if self.task_buckets < 2:
             raise ValueError(f"`task_buckets` ({self.task_buckets}) must be at least 2.")
         if self.dim_model % 2 or self.dim_model < 4 or self.dim_model % self.n_heads:

@@ -133,15 +133,26 @@ class ActPlusPolicy(ACTPolicy):
             draft = self.model.action_head(self.model.decode(memory, prefix))
             losses["l1_loss"] = masked_error(F.l1_loss(draft, actions, reduction="none"), drafted)
         if self.config.head == "flow":
-            time, noise = draw_times(size, actions.device), torch.randn_like(actions)
-            share = time[:, None, None]
-            hidden = self.model.decode(memory, prefix, share * noise + (1 - share) * actions, time)
-            wanted = actions if self.config.flow_target == "actions" else noise - actions
-            error = (self.model.flow_head(hidden) - wanted).square()
-            losses["flow_loss"] = masked_error(error, free)
+            losses["flow_loss"] = self._flow_loss(memory, prefix, actions, free)
         if memory.mu is not None and memory.log_sigma_x2 is not None:
             losses["kld_loss"] = divergence(memory.mu, memory.log_sigma_x2)
         return losses
+
+    def _flow_loss(self, memory: Memory, prefix: Prefix | None, actions: Tensor, free: Tensor) -> Tensor:
+        """The loss (B,) of those actions (B, T, A) that are `free` (B, T).
+
+        Of each sample the mean of `flow_draws` noises and times, which share what the encoder made of it.
+        """
+        draws, size = self.config.flow_draws, len(actions)
+        if draws > 1:
+            memory, prefix = memory.repeated(draws), None if prefix is None else prefix.repeated(draws)
+            actions, free = actions.repeat(draws, 1, 1), free.repeat(draws, 1)
+        time, noise = draw_times(len(actions), actions.device), torch.randn_like(actions)
+        share = time[:, None, None]
+        hidden = self.model.decode(memory, prefix, share * noise + (1 - share) * actions, time)
+        wanted = actions if self.config.flow_target == "actions" else noise - actions
+        error = (self.model.flow_head(hidden) - wanted).square()
+        return masked_error(error, free).unflatten(0, (draws, size)).mean(0)
 
     def _encode_training(self, batch: dict[str, Any]) -> Memory:
         if self.config.is_stock:

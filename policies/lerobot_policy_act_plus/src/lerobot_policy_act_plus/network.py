@@ -46,6 +46,10 @@ class Memory:
     mu: Tensor | None = None
     log_sigma_x2: Tensor | None = None
 
+    def repeated(self, times: int) -> Memory:
+        """What the decoder looks at in a batch that is this one several times over."""
+        return Memory(self.tokens.repeat(1, times, 1), self.pos)
+
 
 @dataclass
 class Prefix:
@@ -58,6 +62,10 @@ class Prefix:
 
     actions: Tensor
     committed: Tensor
+
+    def repeated(self, times: int) -> Prefix:
+        """The same for a batch that is this one several times over."""
+        return Prefix(self.actions.repeat(times, 1, 1), self.committed.repeat(times, 1))
 
 
 class ActPlusNetwork(ACT):
