@@ -17,7 +17,8 @@ from lerobot_ext.missing import options
 
 CHECKPOINTS = ("--policy.path", "--policy.pretrained_path", "--policy.actor.pretrained_path")
 _ROOT, _REPO = "--dataset.root", "--dataset.repo_id"
-_READERS = ("lerobot-train", "lerobot-replay", "lerobot_train", "lerobot_replay")
+_OURS = "lerobot_ext"  # whose commands take a run's folder, and tell by themselves what is missing
+_READERS = ("lerobot_train", "lerobot_replay")
 _SHOWN = 4
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -30,12 +31,14 @@ def hint(argv: Sequence[str] | None = None) -> None:
     Args:
         argv (`Sequence[str]`, *optional*): Program and words of the command line; the process's by default.
     """
-    program, *words = sys.argv if argv is None else argv
-    given = dict(options(words))
+    file, *words = sys.argv if argv is None else argv
+    program, given = Path(file).stem.replace("-", "_"), dict(options(words))
+    if not program.startswith("lerobot_") or program == _OURS:
+        return
     for option in CHECKPOINTS:
         if given.get(option):
             _tell(option, given[option], _of_checkpoint(given[option]))
-    if given.get(_ROOT) and Path(program).stem in _READERS:
+    if given.get(_ROOT) and program in _READERS:
         _tell(_ROOT, given[_ROOT], _of_dataset(given[_ROOT], given.get(_REPO, "a repository")))
 
 

@@ -49,6 +49,15 @@ def test_a_runs_folder_is_answered_with_its_checkpoint(caplog, option):
     assert "name `outputs/lift/checkpoints/last/pretrained_model`" in line
 
 
+@pytest.mark.parametrize("program", ["/bin/lerobot-ext", "/bin/pytest", "-c"])
+def test_commands_of_ours_and_others_are_left_alone(caplog, program):
+    assert told(caplog, "--policy.path=outputs/lift", program=program) == []
+
+
+def test_a_script_of_lerobot_is_its_command(caplog):
+    assert told(caplog, "--policy.path=outputs/lift", program="/site/lerobot/scripts/lerobot_eval.py")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
