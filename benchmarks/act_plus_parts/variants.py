@@ -61,7 +61,7 @@ VARIANTS = {
     "act_flow": Variant(flags={**FLOW, "flow_target": "actions"}),
     "act_flow_draft": Variant(flags={**FLOW, "flow_target": "actions", "flow_start": "draft"}),
     "act_flow_draws": Variant(flags={**FLOW, "flow_target": "actions", "flow_draws": 4}),
-    "act_flow_prefix": Variant(flags={**FLOW, "flow_target": "actions", **PREFIX}),
+    "act_flow_prefix": Variant(flags={**FLOW, "flow_target": "actions", "flow_draws": 4, **PREFIX}),
     "act_group": Variant(flags=SCRATCH),
     "act_depth_early": Variant(flags={**SCRATCH, "depth_fusion": "early"}),
 }
