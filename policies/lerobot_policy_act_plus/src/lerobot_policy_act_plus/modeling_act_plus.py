@@ -152,7 +152,7 @@ class ActPlusPolicy(ACTPolicy):
         hidden = self.model.decode(memory, prefix, share * noise + (1 - share) * actions, time)
         wanted = actions if self.config.flow_target == "actions" else noise - actions
         error = (self.model.flow_head(hidden) - wanted).square()
-        return masked_error(error, free).unflatten(0, (draws, size)).mean(0)
+        return masked_error(error, free).view(draws, size).mean(0)
 
     def _encode_training(self, batch: dict[str, Any]) -> Memory:
         if self.config.is_stock:
