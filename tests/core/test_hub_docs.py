@@ -20,10 +20,10 @@ def test_the_example_of_requirements_is_one():
 
 def test_figures_and_names_are_those_of_the_code():
     tests = (ROOT / "tests" / "core" / "test_hub_push.py").read_text()
-    assert "assert (halves, total) == (10, 19)" in tests
-    assert "half\na checkpoint at 10 of its 19 requests" in TEXT
+    assert '(found["requests"], found["commits"]) == (19, 3)' in tests
+    assert "| LeRobot 0.6.1 | 19 | 3 |" in TEXT
     assert "assert len(hub.requests) == 12" in tests
-    assert "at each of its 12" in TEXT
+    assert "| with our plugins | 12 | 1 |" in TEXT
     assert push.TRIES == 4
     assert "tried four times" in TEXT
     assert f"at most {MAX_POINTS} points" in TEXT

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import torch
+from progress_locks import own_progress_lock
 
 from lerobot_ext.importing.convert import Options, Progress, Report, convert
 from lerobot_ext.importing.survey import Survey, survey
@@ -36,6 +37,7 @@ def in_a_fork(work: Callable[[], None], kill_after_s: float | None = None) -> in
 
     def alone() -> None:
         torch.set_num_threads(1)  # the threads of torch that the parent started are not in a fork
+        own_progress_lock()
         work()
 
     process = multiprocessing.get_context("fork").Process(target=alone, daemon=True)

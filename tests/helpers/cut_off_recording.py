@@ -7,14 +7,13 @@ after a power loss, and LeRobot need not be imported again.
 
 import os
 import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from lerobot.datasets import dataset_metadata, dataset_writer
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from tqdm import tqdm
+from progress_locks import own_progress_lock
 
 from lerobot_ext.data import episode_journal
 
@@ -88,8 +87,7 @@ def forked(run: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            # Stock's progress bars share a lock with the parent, which a killed child would keep for good.
-            tqdm.set_lock(threading.RLock())
+            own_progress_lock()
             run()
         finally:
             os._exit(0)
