@@ -5,12 +5,13 @@ Nothing of ours may be on an index, so `pip install lerobot_policy_lapo` helps n
 there `uv sync` brings everything, and an environment of one's own takes the folders.
 """
 
-import json
 import shlex
 import sys
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+
+from lerobot_ext.origins import folder_of
 
 CORE = "lerobot_ext"
 _GROUPS = ("policies", "robots", "processors")
@@ -33,17 +34,10 @@ def install_command(*requirements: str) -> str:
 
 def source_folder() -> Path | None:
     """Where the core's sources are when it was installed from a folder and not from an index."""
-    # Imported here: every stock command imports this module, and few are told to install something.
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
-
     try:
-        origin = json.loads(metadata.distribution(CORE).read_text("direct_url.json") or "{}")
-    except (metadata.PackageNotFoundError, json.JSONDecodeError):
+        return folder_of(metadata.distribution(CORE))
+    except metadata.PackageNotFoundError:
         return None
-    if "dir_info" not in origin:
-        return None
-    return Path(url2pathname(urlsplit(str(origin.get("url", ""))).path))
 
 
 def _place(requirement: str, clone: Path | None) -> str:

@@ -35,6 +35,12 @@ class Training:
     postprocessor: Any
     cfg: TrainPipelineConfig
 
+    def save(self, folder: Path) -> Path:
+        """Write a checkpoint into a folder; the folder."""
+        for part in (self.policy, self.preprocessor, self.postprocessor):
+            part.save_pretrained(folder)
+        return folder
+
     def push(self) -> None:
         """The last lines of `lerobot-train`, word for word."""
         self.policy.push_model_to_hub(self.cfg, state_dict=None, dataset_meta=None)

@@ -125,9 +125,12 @@ def find_checkpoint(name: str, revision: str | None = None) -> Path:
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        below = [folder / more for more in ("pretrained_model", "checkpoints/last/pretrained_model")]
-        inner = next((path for path in below if (path / CONFIG).exists()), None)
-        return inner if inner is not None and not (folder / CONFIG).exists() else folder
+        from lerobot_ext.hub import checkpoint
+
+        try:
+            return checkpoint.find_checkpoint(folder)
+        except checkpoint.CheckpointError:
+            return folder  # what is there is examined all the same
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise CommandError(f"--policy.path={name}: there is no such folder", "give a folder, or user/repo")
     from huggingface_hub import try_to_load_from_cache

@@ -7,14 +7,13 @@ source folder is: when its name does not tell, the nearest source folder above t
 """
 
 import importlib.util
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+
+from lerobot_ext.origins import folder_of, is_editable, origin_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def describe_distribution(name: str, provides: Iterable[str] = ()) -> Package:
         PackageNotFoundError: It is not installed.
     """
     distribution = metadata.distribution(name)
-    origin = _origin(distribution)
+    origin = origin_of(distribution)
     url = ""
     if "vcs_info" in origin:
         vcs = origin["vcs_info"]
@@ -94,7 +93,7 @@ def describe_distribution(name: str, provides: Iterable[str] = ()) -> Package:
         name=distribution.name,
         version=distribution.version,
         provides=tuple(sorted(set(provides))),
-        editable=bool(origin.get("dir_info", {}).get("editable")),
+        editable=is_editable(distribution),
         url=url,
     )
 
@@ -118,8 +117,8 @@ def _namesake(top: str) -> metadata.Distribution | None:
         distribution = metadata.distribution(top)
     except metadata.PackageNotFoundError:
         return None
-    editable = bool(_origin(distribution).get("dir_info", {}).get("editable"))
-    return distribution if editable or f"{top}/" in (distribution.read_text("RECORD") or "") else None
+    recorded = distribution.read_text("RECORD") or ""
+    return distribution if is_editable(distribution) or f"{top}/" in recorded else None
 
 
 def _lists(distribution: metadata.Distribution, path: str) -> bool:
@@ -136,19 +135,7 @@ def _by_source_folder(top: str) -> metadata.Distribution | None:
     file = Path(spec.origin).resolve()
     found: list[tuple[int, metadata.Distribution]] = []
     for distribution in metadata.distributions():
-        origin = _origin(distribution)
-        if not origin.get("dir_info", {}).get("editable"):
-            continue
-        folder = Path(url2pathname(urlsplit(str(origin.get("url", ""))).path)).resolve()
-        if folder in file.parents:
-            found.append((len(folder.parts), distribution))
+        folder = folder_of(distribution) if is_editable(distribution) else None
+        if folder is not None and folder.resolve() in file.parents:
+            found.append((len(folder.resolve().parts), distribution))
     return max(found, key=lambda pair: pair[0])[1] if found else None
-
-
-def _origin(distribution: metadata.Distribution) -> dict[str, Any]:
-    """What pip noted about where a distribution came from (PEP 610); empty for one from an index."""
-    try:
-        value = json.loads(distribution.read_text("direct_url.json") or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

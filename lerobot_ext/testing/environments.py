@@ -8,7 +8,6 @@ test itself, through a folder of links to its site-packages: nothing is download
 import base64
 import functools
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -21,9 +20,10 @@ from email.message import Message
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from packaging.utils import canonicalize_name
+
+from lerobot_ext.origins import folder_of, is_editable
 
 _TIMEOUT_S = 300.0
 
@@ -100,11 +100,7 @@ def build_wheel(project: Path, out: Path) -> Path:
 
 def source_folder(distribution: metadata.Distribution) -> Path | None:
     """The source tree of a distribution that is installed editable; else None."""
-    text = distribution.read_text("direct_url.json")
-    direct = json.loads(text) if text else {}
-    if not direct.get("dir_info", {}).get("editable"):
-        return None
-    return Path(unquote(urlparse(direct["url"]).path))
+    return folder_of(distribution) if is_editable(distribution) else None
 
 
 def repack_wheel(distribution: metadata.Distribution, out: Path) -> Path:

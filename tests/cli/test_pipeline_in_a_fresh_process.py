@@ -13,10 +13,7 @@ from stock_cli import run
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
-    made = tiny_training.train(folder.parent)
-    for part in (made.policy, made.preprocessor, made.postprocessor):
-        part.save_pretrained(folder)
-    return folder
+    return tiny_training.train(folder.parent).save(folder)
 
 
 def pipeline(home, *words):

@@ -29,10 +29,7 @@ def pipeline(capsys):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "ckpt"
-    made = tiny_training.train(folder.parent)
-    for part in (made.policy, made.preprocessor, made.postprocessor):
-        part.save_pretrained(folder)
-    return folder
+    return tiny_training.train(folder.parent).save(folder)
 
 
 @pytest.fixture

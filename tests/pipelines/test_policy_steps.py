@@ -17,6 +17,7 @@ from lerobot.policies.factory import make_pre_post_processors
 from safetensors.torch import load_file
 from step_files import step, write
 
+from lerobot_ext.hub import train_hooks
 from lerobot_ext.hub.requirements import read_requirements
 from lerobot_ext.pipelines import training
 from lerobot_ext.pipelines.acting import act_once
@@ -50,8 +51,15 @@ def meta(tmp_path_factory):
     return made
 
 
+@pytest.fixture(autouse=True)
+def stock():
+    """LeRobot as it is: another test may have had them installed in the real training script."""
+    training.uninstall()
+    train_hooks.uninstall()
+
+
 @pytest.fixture
-def script():
+def script(stock):
     """Stands for the training script, with the extra steps installed."""
     made = ModuleType("stands_for_lerobot_train")
     made.make_policy, made.make_pre_post_processors = make_policy, make_pre_post_processors
@@ -154,8 +162,6 @@ def test_values_that_leave_their_statistics_are_told(script, meta, tmp_path, mon
 
 
 def test_hooks_of_the_hub_see_the_steps(meta, tmp_path, monkeypatch):
-    from lerobot_ext.hub import train_hooks
-
     made = tiny_training.training_script()
     made.make_policy = make_policy
     file = write(tmp_path / "p.json", policy_preprocessor=[step("Offset")])
@@ -176,10 +182,7 @@ def test_hooks_of_the_hub_see_the_steps(meta, tmp_path, monkeypatch):
 def trained(tmp_path_factory):
     """A checkpoint of stock ACT without a camera."""
     folder = tmp_path_factory.mktemp("trained") / "ckpt"
-    made = tiny_training.train(folder.parent)
-    for part in (made.policy, made.preprocessor, made.postprocessor):
-        part.save_pretrained(folder)
-    return folder
+    return tiny_training.train(folder.parent).save(folder)
 
 
 @pytest.fixture

@@ -57,7 +57,6 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
-
     from lerobot_ext.cli.look import console, table, write_json
     from lerobot_ext.training.plot.runs import load_runs
 
