@@ -138,16 +138,17 @@ def medians(runs: list[Figures]) -> Figures:
     return {key: (max if key in worst else statistics.median)(run[key] for run in runs) for key in runs[0]}
 
 
-def table(rows: dict[str, Figures], fps: int) -> str:
+def table(content: Mapping[str, Any]) -> str:
     """A Markdown table."""
     lines = [
-        f"| {fps} fps asked | Hz | late frames | longest, ms | missing | save, s | CPU ms a frame set | MB |",
+        f"| {content['fps']} fps asked | Hz | late frames | longest, ms | missing | save, s "
+        "| CPU ms a frame set | MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {name} | {row['hz']:.1f} | {row['late']:.0f} of {row['frames']:.0f} | {row['longest_ms']:.0f} | "
         f"{row['missing']:.0f} | {row['save_s']:.1f} | {row['cpu_ms']:.0f} | {row['mb']:.1f} |"
-        for name, row in rows.items()
+        for name, row in content["rows"].items()
     ]
     return "\n".join(lines)
 
@@ -223,9 +224,9 @@ def main() -> int:
             for place, (kind, flags) in enumerate(kinds.items()):
                 runs[kind].append(record(home, f"{turn}-{place}", flags, args))
     rows = {kind: medians(of_kind) for kind, of_kind in runs.items()}
-    print(table(rows, args.fps))
     content = {"about": before, "quick": args.quick, "seconds": args.seconds, "codec": codec}
     content |= {"cameras": args.cameras, "size": args.size, "fps": args.fps, "runs": runs, "rows": rows}
+    print(table(content))
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "recording.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -243,5 +243,7 @@ def quotes() -> list[Quote]:
         Quote("data_path", "robots/lerobot_camera_pyav/README.md", _whole),
         Quote("async_inference", "docs/async_inference.md", _whole),
         Quote("hub_push", "docs/hub.md", _tables),
+        Quote("recording", "docs/recording.md", _tables),
+        Quote("convert", "docs/offline_data.md", _tables),
         Quote("processors", "processors/lerobot_robot_processors/README.md", _without_wall),
     ]

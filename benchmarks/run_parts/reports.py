@@ -114,7 +114,7 @@ REPORTS: dict[str, Callable[[Figures], Report]] = {
     "episode_journal": _of_module("episode_journal", "table"),
     "processors": _of_module("processors", "tables"),
     "ram_reader": _of_module("ram_reader", "table"),
-    "recording": _of_module("recording"),
+    "recording": _of_module("recording", "table"),
     "startup": _of_module("startup"),
     "trainer_overhead": _of_module("trainer_overhead", "table"),
 }
