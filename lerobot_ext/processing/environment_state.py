@@ -98,7 +98,8 @@ class SplitEnvironmentStateStep(ObservationProcessorStep):
         if width == expected:
             return
         hint = (
-            f"give the robot the tracker it was trained with (`--robot.tracker…`), which adds the last "
+            "choose observations of the environment that hold it (`--env.obs=state` of koch), or give the "
+            "robot the tracker it was trained with (`--robot.tracker…`), which adds the last "
             f"{self.environment_dim} values"
             if width == self.state_dim
             else "use the robot and tracker the policy was trained with, or a policy trained for this robot"
