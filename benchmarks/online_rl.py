@@ -8,10 +8,11 @@ seeds together and one by one; writes JSON, Markdown and PNG with the success cu
 `--write-readme` the block in the README of Q-chunking. What is done is not run again while its own recipe is
 the same, and an online run that was stopped goes on; `--report` runs nothing and tells of the cells that are
 there.
+Each task has settings of its own, `RECIPES`, which options replace.
 Expected last line: `lift: offline … %, online … %: …`.
 
     uv run python benchmarks/online_rl.py [--quick] [--tasks lift,place] [--seeds 3] [--offline_steps 3000] \
-        [--online_steps 20000] [--episodes 100] [--demos 120] [--batch 64] [--jobs 1] [--policy qc,lapo] \
+        [--online_steps 10000] [--episodes 100] [--demos 120] [--batch 64] [--jobs 1] [--policy qc,lapo] \
         [--out DIR] [--train="--policy.hidden_dim=128"] [--online="--utd 2"] [--report] [--write-readme]
 """
 
@@ -39,32 +40,50 @@ BLOCK, PICTURE = "online results", "online_rl.png"
 Part, Cells = dict[str, Any], list[dict[str, Any]]
 """The cells of a task, with their conditions and what the logs hold."""
 OPTIONS = ("demos", "offline_steps", "online_steps", "episodes", "batch")
+WORDS = ("train", "online")
+RECIPES = {
+    "lift": ("qc", Conditions("lift", online_steps=10_000, online=("--n_envs=5", "--eval_episodes=20"))),
+    "place": (
+        "qc_awr",
+        Conditions(
+            "place",
+            demos=45,
+            online_steps=120_000,
+            batch=256,
+            train=("--policy.discount=0.985",),
+            online=(
+                "--utd=0.08", "--n_envs=10", "--exploration_noise=0.05", "--eval_freq=20000",
+                "--eval_episodes=20",
+            ),
+        ),
+    ),
+}  # fmt: skip
+"""Method and settings of a task. On `place` few logs and much practice: many logs leave nothing to learn."""
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line; what cannot be meant ends the program."""
-    usual = Conditions("lift")
     able = [method for method in METHODS if learns_values(method)]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tasks", default="lift,place")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--policy", default="qc", help=f"of {', '.join(able)}, by commas (%(default)s)")
-    parser.add_argument("--offline_steps", type=int, default=usual.offline_steps)
-    parser.add_argument("--online_steps", type=int, default=usual.online_steps)
-    parser.add_argument("--episodes", type=int, default=usual.episodes, help="evaluated of each policy")
-    parser.add_argument("--demos", type=int, default=usual.demos, help="episodes of the logs of a task")
-    parser.add_argument("--batch", type=int, default=usual.batch, help="frames an update, in both halves")
+    parser.add_argument("--tasks", default=",".join(RECIPES), help="default: %(default)s")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each (default: %(default)s)")
+    parser.add_argument("--policy", help=f"of {', '.join(able)}, by commas (default: the task's)")
+    parser.add_argument("--offline_steps", type=int, help="updates before")
+    parser.add_argument("--online_steps", type=int, help="steps of the environment")
+    parser.add_argument("--episodes", type=int, help="evaluated of each policy")
+    parser.add_argument("--demos", type=int, help="episodes of the logs of a task")
+    parser.add_argument("--batch", type=int, help="frames an update, in both halves")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, one thread each")
-    parser.add_argument("--train", default="", help="more options of lerobot-train, in one text")
-    parser.add_argument("--online", default="", help="more options of lerobot-ext train-online, in one text")
+    parser.add_argument("--train", help="more options of lerobot-train, in one text")
+    parser.add_argument("--online", help="more options of lerobot-ext train-online, in one text")
     parser.add_argument("--quick", action="store_true", help="one seed of reach, only shows that it runs")
     parser.add_argument("--report", action="store_true", help="run nothing, tell of what is in --out")
     parser.add_argument("--write-readme", action="store_true", help="put the table into Q-chunking's README")
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmarks/online_rl"))
     args = parser.parse_args(words)
-    asked = args.policy.split(",")
+    asked = args.policy.split(",") if args.policy else []
     unable = sorted(set(asked) - set(able))
     if unable:
         parser.error(
@@ -81,21 +100,27 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def recipe(task: str, args: argparse.Namespace) -> tuple[Conditions, list[str]]:
+    """Settings and methods of a task, as far as no option replaces them."""
+    method, usual = RECIPES.get(task, ("qc", Conditions(task)))
+    given = {name: getattr(args, name) for name in OPTIONS}
+    given |= {name: tuple(shlex.split(text)) for name in WORDS if (text := getattr(args, name)) is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(usual, **chosen), args.methods or [method]
+
+
 def measure(args: argparse.Namespace) -> list[str]:
     """Run what is asked for and not done; gives what failed."""
-    every = Conditions(
-        "", args.demos, args.offline_steps, args.online_steps, args.episodes,
-        tuple(shlex.split(args.train)), tuple(shlex.split(args.online)), args.batch,
-    )  # fmt: skip
     out = args.out.absolute()
+    recipes = [recipe(task, args) for task in args.tasks]
     with running.working_in(out) as commands:
-        for task in args.tasks:
-            stages.record(out, task, args.demos, commands)
+        for conditions, _ in recipes:
+            stages.record(out, conditions.task, conditions.demos, commands)
         work = [
-            partial(online_cells.run, replace(every, task=task), method, seed, out, commands)
+            partial(online_cells.run, conditions, method, seed, out, commands)
             for seed in range(args.seeds)
-            for method in args.methods
-            for task in args.tasks
+            for conditions, methods in recipes
+            for method in methods
         ]
         return side_by_side(work, args.jobs, commands)
 
@@ -129,8 +154,11 @@ def command(part: Part) -> str:
     """What measures the cells of a task."""
     conditions, cells = part["conditions"], part["cells"]
     options = [f"--{name} {conditions[name]}" for name in OPTIONS]
+    _, usual = RECIPES.get(conditions["task"], ("", Conditions(conditions["task"])))
     options += [
-        f'--{name}="{shlex.join(conditions[name])}"' for name in ("train", "online") if conditions[name]
+        f'--{name}="{shlex.join(conditions[name])}"'
+        for name in WORDS
+        if conditions[name] or getattr(usual, name)
     ]
     policies = ",".join(dict.fromkeys(cell["method"] for cell in cells))
     return (

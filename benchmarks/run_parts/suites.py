@@ -111,7 +111,8 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "act_plus",
         "flags of `act_plus` beside stock ACT: delays, instructions, several ways, mixed data",
-        None,
+        220,
+        "of one core, added up from its trainings",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=("act_plus_parts",),
         packages=(f"{_POLICY}act_plus",),
@@ -129,7 +130,8 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "online_rl",
         "what learning in the environment adds to a policy from logs",
-        None,
+        130,
+        "of one shared core",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=_RL,
         packages=(f"{_POLICY}q_chunking", f"{_POLICY}lapo", "lerobot_ext"),

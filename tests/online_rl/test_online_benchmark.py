@@ -171,3 +171,31 @@ def test_only_what_learns_values_goes_on_online(benchmark, capsys):
     with pytest.raises(SystemExit):
         benchmark.parse(["--policy=qc_bc"])
     assert "learn no values" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["lift", "place"])
+def test_without_options_it_measures_what_is_kept(benchmark, task):
+    kept = json.loads((BENCHMARKS.parent / "docs" / "results" / "online_rl.json").read_text())["figures"]
+    conditions, methods = benchmark.recipe(task, benchmark.parse([]))
+    assert json.loads(json.dumps(benchmark.asdict(conditions))) == kept[task]["conditions"]
+    assert methods == list(kept[task]["summary"])
+    assert benchmark.parse([]).tasks == list(kept)
+
+
+def test_options_replace_the_settings_of_a_task(benchmark):
+    args = benchmark.parse(
+        ["--tasks=place,reach", "--policy=qc,lapo", "--demos=9", "--online=--utd=1", "--train="]
+    )
+    place, methods = benchmark.recipe("place", args)
+    assert (place.demos, place.batch, place.online, place.train) == (9, 256, ("--utd=1",), ())
+    assert sorted(methods) == ["lapo", "qc"]
+    assert benchmark.recipe("reach", args)[0] == benchmark.Conditions("reach", demos=9, online=("--utd=1",))
+    assert benchmark.recipe("reach", benchmark.parse([])) == (benchmark.Conditions("reach"), ["qc"])
+
+
+def test_the_command_of_a_task_gives_its_settings_again(benchmark):
+    args = benchmark.parse(["--tasks=place", "--train=", "--demos=9"])
+    conditions, _ = benchmark.recipe("place", args)
+    part = {"conditions": benchmark.asdict(conditions), "cells": [cell("place", 0, 1, 2, "qc_awr")]}
+    words = shlex.split(benchmark.command(part).partition("online_rl.py ")[2])
+    assert benchmark.recipe("place", benchmark.parse(words)) == (conditions, ["qc_awr"])
