@@ -206,7 +206,8 @@ def _about_spread(step: Normalizer, feature: str, mode: str, low: Any, high: Any
             + (
                 ", and the policy never changes it" if is_action else ", and a deviation is multiplied by 1e8"
             ),
-            "leave such a value out of the feature, or record data in which it changes",
+            "nothing where it never changes in use either (the height of a goal); else leave it out of the "
+            "feature, or record data in which it changes",
         )
 
 

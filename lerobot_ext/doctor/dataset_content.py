@@ -335,7 +335,8 @@ def _about_values(key: str, stats: dict[str, Any], found: Content) -> Iterator[F
             key,
             f"dimension{'s' if len(still) > 1 else ''} {', '.join(map(str, still))} never change"
             f"{'' if len(still) > 1 else 's'}: normalised with it, the smallest deviation becomes huge",
-            "leave such values out, or record data in which they change",
+            "nothing where they never change in use either (the height of a goal); else leave them out, or "
+            "record data in which they change",
         )
 
 
