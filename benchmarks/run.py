@@ -6,8 +6,8 @@ because they measure time; it takes many hours. A quick one shows that all of th
 A suite that is done is not run again while its words, its script, the code that it measures and LeRobot's and
 torch's versions are the same, so a run that was stopped goes on. Machine, versions and commit are recorded
 with each. `--write-docs` keeps the figures in `docs/results`, the pictures in `docs/images`, and writes the
-index; blocks in READMEs are written by the benchmarks' own `--write-readme`. `--take` keeps figures that a
-benchmark has measured by itself.
+index and the table of the README; blocks in READMEs are written by the benchmarks' own `--write-readme`.
+`--take` keeps figures that a benchmark has measured by itself.
 
 `--engine ray` gives each suite to a machine of a Ray cluster as one task: of a full run one at a time on
 each machine, with all of its CPUs. Ray is no part of this project (`uv pip install ray` on each machine).
@@ -34,7 +34,7 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from run_parts import index, kept, reports, running
+from run_parts import front, index, kept, reports, running
 from run_parts.engines import LOCAL, RAY, Local, Ray
 from run_parts.running import Run
 from run_parts.suites import FULL, QUICK, SUITES, Suite, chosen, cost
@@ -103,8 +103,15 @@ def write_docs(run: Run, suites: list[Suite], found: running.Results, results: P
         picture = folder / f"{suite.name}.png"
         if picture.exists() and results == kept.RESULTS:
             shutil.copy(picture, index.IMAGES / picture.name)
-    index.write(results)
+    write_pages(results)
     return problems
+
+
+def write_pages(results: Path) -> None:
+    """The index of kept figures, and the table of the README."""
+    index.write(results)
+    if results == kept.RESULTS:
+        front.write()
 
 
 def take(args: argparse.Namespace) -> Path:
@@ -137,7 +144,7 @@ def take(args: argparse.Namespace) -> Path:
         last_line=report.last_line,
     )
     path = kept.write(entry, args.results)
-    index.write(args.results)
+    write_pages(args.results)
     return path
 
 

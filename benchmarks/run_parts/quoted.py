@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from run_parts import kept
+from run_parts import front, kept
 from run_parts.quotes import ROUNDED, quotes
 
 NAME = "quoted_figures.json"
@@ -58,6 +58,8 @@ def without_generated(page: str, text: str) -> str:
         pieces = [quote.block()] if quote.begin else quote.texts(entry) if entry else []
         for piece in pieces:
             text = text.replace(piece.strip(), "")
+    if page == front.README.name:
+        text = text.replace(front.table(), "")
     heads = tuple(table.head for table in ROUNDED if table.page == page)
     return _TABLE.sub(lambda found: "\n" if heads and found[0].startswith(heads) else found[0], text)
 

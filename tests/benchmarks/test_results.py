@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-from run_parts import index, kept, quoted, quotes, reports  # noqa: E402
+from rl_parts import blocks  # noqa: E402
+from run_parts import front, index, kept, quoted, quotes, reports  # noqa: E402
 from run_parts.suites import SUITES  # noqa: E402
 
 KEPT = {suite.name: found for suite in SUITES if (found := kept.read(suite.name)) is not None}
@@ -56,6 +57,34 @@ def test_a_file_is_small_tells_its_command_and_day_and_no_machines_folders(name)
 def test_the_index_is_the_one_of_these_files():
     found = (kept.RESULTS / "README.md").read_text(encoding="utf-8")
     assert found == index.page(), "write it by `uv run python benchmarks/run.py --take …` or `--write-docs`"
+
+
+def test_the_table_of_the_readme_is_the_one_of_these_files():
+    assert blocks.read_block(front.README, front.NAME).strip() == front.table(), HOW
+    missing = {line.suite for line in front.LINES} - set(KEPT)
+    assert not missing
+
+
+@pytest.mark.parametrize("line", front.LINES, ids=lambda line: f"{line.suite} in {line.page}")
+def test_a_row_of_it_says_figures_of_its_suite(line):
+    _, *cells = line.cells(KEPT[line.suite]["figures"])
+    assert re.search(r"\d", cells[1])
+    assert line.suite == "koch_bus" or not quotes.unknown(" ".join(cells), KEPT[line.suite]["figures"])
+    target, _, _ = line.page.partition("#")
+    assert (ROOT / target).exists()
+
+
+def test_what_ours_does_not_reach_is_bold():
+    rates = {
+        name: {"success": rate}
+        for name, rate in zip(
+            ("diffusion", "lapo", "qc_awr", "qc", "bc", "filtered_bc"), (1, 80, 70, 60, 50, 90), strict=True
+        )
+    }
+    [offline] = [line for line in front.LINES if line.suite == "offline_rl"]
+    assert "succeeded **90 %**" in offline.cells({"lift": {"summary": rates}})[2]
+    rates["filtered_bc"]["success"] = 40
+    assert "succeeded 40 %" in offline.cells({"lift": {"summary": rates}})[2]
 
 
 # ---- figures in sentences and in tables made by hand
