@@ -13,8 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lerobot.utils.constants import OBS_IMAGES, OBS_PREFIX
-
 _REMEDIES = {
     "lerobot_eval": "choose observations of the environment that hold it (`--env.obs`, `--env.obs_type`)",
     "lerobot_train": "choose a dataset, and of the environment (`--env.obs`, `--env.obs_type`) observations, "
@@ -22,6 +20,9 @@ _REMEDIES = {
 }
 _ON_A_ROBOT = "give the robot the camera or sensor by that name (`--robot.cameras`, `--robot.tracker`)"
 _RENAMED = """, or give it another's by `--rename_map='{{"{given}": "{wanted}"}}'`"""
+
+# LeRobot's `OBS_PREFIX` and `OBS_IMAGES`: its constants come with torch, which no plugin needs to load.
+_PREFIX, _IMAGES = "observation.", "observation.images"
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +56,14 @@ def explanation(error: BaseException) -> str:
         error (`BaseException`): As it was raised, with its traceback.
     """
     wanted = error.args[0] if isinstance(error, KeyError) and error.args else None
-    if not isinstance(wanted, str) or not wanted.startswith(OBS_PREFIX):
+    if not isinstance(wanted, str) or not wanted.startswith(_PREFIX):
         return ""
     given = _given(error.__traceback__, wanted)
     if not given:
         return ""
     remedy = _REMEDIES.get(_program(), _ON_A_ROBOT)
     alike = [name for name in given if name.rpartition(".")[0] == wanted.rpartition(".")[0]]
-    if wanted.startswith(f"{OBS_IMAGES}.") and alike:
+    if wanted.startswith(f"{_IMAGES}.") and alike:
         remedy += _RENAMED.format(given=alike[0], wanted=wanted)
     return f"the policy takes {wanted}, and was given {', '.join(given)}. Remedy: {remedy}"
 
@@ -84,4 +85,4 @@ def _given(traceback: TracebackType | None, wanted: str) -> list[str]:
 
 
 def _is_tensor(batch: dict[Any, Any], name: Any) -> bool:
-    return isinstance(name, str) and name.startswith(OBS_PREFIX) and hasattr(batch[name], "shape")
+    return isinstance(name, str) and name.startswith(_PREFIX) and hasattr(batch[name], "shape")

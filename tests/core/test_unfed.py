@@ -28,6 +28,12 @@ def take(batch, name):
     return batch[name]
 
 
+def test_names_are_those_of_lerobot():
+    from lerobot.utils import constants
+
+    assert (unfed._PREFIX, unfed._IMAGES) == (constants.OBS_PREFIX, constants.OBS_IMAGES)
+
+
 def test_stock_act_without_an_environment_state(tmp_path):
     policy = tiny_training.train(tmp_path).policy
     given = {"observation.state": torch.zeros(1, 3), "observation.images.top": torch.zeros(1, 3, 8, 8)}
