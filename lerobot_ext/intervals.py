@@ -78,4 +78,5 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     z2 = _Z95 * _Z95 / trials
     centre = (p + z2 / 2) / (1 + z2)
     half = _Z95 / (1 + z2) * math.sqrt(p * (1 - p) / trials + z2 / (4 * trials))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At none and at all the bound is the rate itself, which rounding would miss.
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))

@@ -60,6 +60,13 @@ def test_wilson_interval_matches_hand_worked_values(successes, trials, low, high
     assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-4)
 
 
+def test_wilson_interval_holds_its_rate():
+    for trials in range(1, 400):
+        for successes in (0, trials // 2, trials):
+            low, high = wilson_interval(successes, trials)
+            assert 0 <= low <= successes / trials <= high <= 1  # none succeeded of 5: the sum was 3e-17
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(1, 0), (3, 2), (-1, 5)])
 def test_wilson_interval_refuses_impossible_counts(successes, trials):
     with pytest.raises(ValueError, match="successes"):
