@@ -79,7 +79,7 @@ def main() -> None:
     rows = list(cells.found(args.out, args.amounts))
     if not rows:
         raise SystemExit(f"{args.out} holds no results; run the benchmark first.")
-    figures, tables = {"rows": rows}, report.tables(rows)
+    figures, tables = {"summary": report.summary(rows), "rows": rows}, report.tables(rows)
     (args.out / "koch_policies.json").write_text(json.dumps(figures, indent=1))
     (args.out / "koch_policies.md").write_text(tables + "\n")
     report.picture(rows, args.out / "koch_policies.png")

@@ -33,6 +33,11 @@ def groups(rows: Sequence[Row]) -> dict[tuple[str, str], dict[str, dict[str, Row
     return made
 
 
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, Row]]]:
+    """The same for a file, which the pages' figures are compared with."""
+    return {f"{task}, {observation}": found for (task, observation), found in groups(rows).items()}
+
+
 def tables(rows: Sequence[Row]) -> str:
     """All tables, with a sentence above each."""
     parts = []

@@ -27,12 +27,12 @@ class Line:
     Args:
         suite (`str`): Whose figures.
         page (`str`): Where there is more.
-        cells (`Callable`): Of the figures.
+        cells (`Callable`): Of the figures; none where they hold nothing of it.
     """
 
     suite: str
     page: str
-    cells: Callable[[Figures], Cells]
+    cells: Callable[[Figures], Cells | None]
 
 
 def table(folder: Path = kept.RESULTS) -> str:
@@ -40,9 +40,10 @@ def table(folder: Path = kept.RESULTS) -> str:
     lines = ["| what | LeRobot alone | with ours | measured by |", "|---|---|---|---|"]
     for line in LINES:
         entry = kept.read(line.suite, folder)
-        if entry is None:
+        cells = line.cells(entry["figures"]) if entry else None
+        if entry is None or cells is None:
             continue
-        what, alone, ours = line.cells(entry["figures"])
+        what, alone, ours = cells
         by = f"[`benchmarks/{line.suite}.py`](docs/results/{line.suite}.json), {entry['measured']}"
         lines.append(f"| [{what}]({line.page}) | {alone} | {ours} | {by} |")
     return "\n".join(lines)
@@ -78,24 +79,28 @@ def _koch_bus(figures: Figures) -> Cells:
     return what, aborted("stock"), aborted("ours")
 
 
-def _koch_policies(observation: str) -> Callable[[Figures], Cells]:
-    def cells(figures: Figures) -> Cells:
+def _koch_policies(observation: str) -> Callable[[Figures], Cells | None]:
+    def cells(figures: Figures) -> Cells | None:
         from koch_policies_parts import report
         from koch_policies_parts.cells import DATA
 
         rows = [row for row in figures["rows"] if row["observation"] == observation]
+        if not rows:
+            return None
         [found] = report.groups(rows).values()
         kinds = [kind for kind in DATA if any(kind in of_policy for of_policy in found.values())]
 
-        def rates(policy: str) -> str:
-            return _percent([found[policy][kind]["success"] for kind in kinds])
+        def rates(*policies: str) -> str:
+            measured = [policy for policy in policies if len(found.get(policy, ())) == len(kinds)]
+            return "; ".join(
+                f"`{policy}` {_percent([found[policy][kind]['success'] for kind in kinds])}"
+                for policy in measured
+            )
 
         data = " and ".join(", ".join(DATA[kind] for kind in kinds).rsplit(", ", 1))
         seen = {"state": "poses", "image": "two cameras"}[observation]
         what = f"lifts after {rows[0]['steps']} steps on {data} data, from {seen}"
-        ours = [f"`{name}` {rates(name)}" for name in ("hierarchical_diffusion", "lapo", "q_chunking")]
-        stock = [f"`{name}` {rates(name)}" for name in ("act", "diffusion")]
-        return what, "; ".join(stock), "; ".join(ours)
+        return what, rates("act", "diffusion"), rates("hierarchical_diffusion", "lapo", "q_chunking")
 
     return cells
 
@@ -219,6 +224,7 @@ _FLAGS = (
 LINES = (
     Line("koch_bus", "robots/lerobot_robot_koch#what-it-is-worth", _koch_bus),
     Line("koch_policies", "docs/policies.md", _koch_policies("state")),
+    Line("koch_policies", "docs/policies.md", _koch_policies("image")),
     Line("hierarchical", f"{_POLICY}hierarchical_diffusion#recipes", _hierarchical),
     *(Line("act_plus", f"{_POLICY}act_plus#what-each-flag-is-worth", cells) for cells in _FLAGS),
     Line("offline_rl", f"{_POLICY}lapo#results", _offline_rl),

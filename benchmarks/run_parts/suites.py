@@ -90,9 +90,8 @@ SUITES: tuple[Suite, ...] = (
     Suite(
         "koch_policies",
         "LeRobot's policies and ours on expert, clumsy and mixed data, from poses and from cameras",
-        175,
-        "from poses, of one shared core",
-        unknown="the cameras",
+        750,
+        "of one shared core, 550 of them with cameras, by what expert data took",
         full=(*_SIDE_BY_SIDE, *OUT),
         parts=("hierarchical_parts", "koch_policies_parts", "rl_parts"),
         packages=tuple(

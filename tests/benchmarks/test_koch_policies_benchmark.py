@@ -53,6 +53,7 @@ def test_seeds_are_put_together_and_data_stand_side_by_side():
     found = report.groups(rows)["lift", "state"]
     assert found["act"]["expert"]["success"] == 70
     assert found["act"]["expert"]["by_seed"] == [80, 60]
+    assert report.summary(rows) == {"lift, state": found}
     table = report.tables(rows)
     assert "| LeRobot's `act` | 1.5 | 70 % (63 to 76) |  | 10 |" in table
     assert "| `lapo` | 1.5 |  | 50 % (40 to 60) | 10 |" in table
