@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained-looking policy in a second: what `lerobot-train` holds when it pushes, without the training."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ SMALL: dict[str, Any] = {
     "n_action_steps": 4,
     "use_vae": False,
 }
+WIDTHS = {"observation.state": 3, "observation.environment_state": 2, "action": 3}
 
 
 @dataclass
@@ -54,6 +56,7 @@ def train(
     *,
     seed: int = 0,
     private: bool | None = None,
+    widths: Mapping[str, int] = WIDTHS,
     **fields: Any,
 ) -> Training:
     """Make a policy of random weights with processors of random statistics.
@@ -65,6 +68,7 @@ def train(
         seed (`int`, *optional*, defaults to `0`): Of weights and statistics; it is the `seed` of the
             configuration as well.
         private (`bool`, *optional*): `--policy.private`.
+        widths (`Mapping[str, int]`, *optional*): Numbers in joints, environment state and action.
         fields: Of the policy, in place of `SMALL`.
     """
     torch.manual_seed(seed)
@@ -74,12 +78,13 @@ def train(
         private=private,
         **(fields or SMALL),
         input_features={
-            "observation.state": PolicyFeature(FeatureType.STATE, (3,)),
-            "observation.environment_state": PolicyFeature(FeatureType.ENV, (2,)),
+            "observation.state": PolicyFeature(FeatureType.STATE, (widths["observation.state"],)),
+            "observation.environment_state": PolicyFeature(
+                FeatureType.ENV, (widths["observation.environment_state"],)
+            ),
         },
-        output_features={"action": PolicyFeature(FeatureType.ACTION, (3,))},
+        output_features={"action": PolicyFeature(FeatureType.ACTION, (widths["action"],))},
     )
-    widths = {"observation.state": 3, "observation.environment_state": 2, "action": 3}
     stats = {
         key: {"mean": torch.randn(width), "std": torch.rand(width) + 1.0} for key, width in widths.items()
     }

@@ -81,13 +81,12 @@ def _koch_bus(figures: Figures) -> Cells:
 
 def _koch_policies(observation: str) -> Callable[[Figures], Cells | None]:
     def cells(figures: Figures) -> Cells | None:
-        from koch_policies_parts import report
         from koch_policies_parts.cells import DATA
 
-        rows = [row for row in figures["rows"] if row["observation"] == observation]
-        if not rows:
+        found = figures["summary"].get(f"lift, {observation}")
+        if found is None:
             return None
-        [found] = report.groups(rows).values()
+        steps = next(row["steps"] for row in figures["rows"] if row["observation"] == observation)
         kinds = [kind for kind in DATA if any(kind in of_policy for of_policy in found.values())]
 
         def rates(*policies: str) -> str:
@@ -99,7 +98,7 @@ def _koch_policies(observation: str) -> Callable[[Figures], Cells | None]:
 
         data = " and ".join(", ".join(DATA[kind] for kind in kinds).rsplit(", ", 1))
         seen = {"state": "poses", "image": "two cameras"}[observation]
-        what = f"lifts after {rows[0]['steps']} steps on {data} data, from {seen}"
+        what = f"lifts after {steps} steps on {data} data, from {seen}"
         return what, rates("act", "diffusion"), rates("hierarchical_diffusion", "lapo", "q_chunking")
 
     return cells
