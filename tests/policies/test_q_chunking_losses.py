@@ -8,6 +8,8 @@ import pytest
 import torch
 from chunk_corridor import CORRIDOR, HORIZON, PUBLISHED, build, random_walks, train, walked
 from lerobot_policy_q_chunking.losses import critic_loss, flow_loss
+from q_chunking_over import build as build_over
+from q_chunking_over import over, training_batch
 
 from lerobot_ext.offline_rl.critics import bootstrap_masks
 from lerobot_ext.offline_rl.toy import MOVES
@@ -127,6 +129,24 @@ def test_the_one_step_actor_teaches_neither_critics_nor_flow(logs):
     (distance + rising).mean().backward()
     touched = {name.split(".")[1] for name, p in policy.named_parameters() if p.grad is not None}
     assert touched == {"one_step"}
+
+
+def test_with_cameras_distilling_leaves_the_flow_to_its_own_loss():
+    """The distance, of weight 100, to a flow that has hardly begun held its encoder back."""
+    config = over(None, extraction="distill", cameras=((40, 40),), transformer_dim=16, transformer_heads=2)
+    batch = training_batch(config)
+    slopes = {}
+    for alpha in (0.0, 100.0):
+        config.alpha = alpha
+        torch.manual_seed(0)
+        policy = build_over(config).train()
+        policy.forward(batch)[0].backward()
+        slopes[alpha] = [p.grad for p in policy.actor.flow.parameters()]
+        assert any(bool(p.grad.any()) for p in policy.actor.one_step.parameters())
+    for without, heavy in zip(*slopes.values(), strict=True):
+        assert heavy is not None
+        torch.testing.assert_close(heavy, without)
+    assert any(bool(slope.any()) for slope in slopes[0.0])
 
 
 def test_the_one_step_actor_learns_from_every_so_manieth_sample(logs, monkeypatch):

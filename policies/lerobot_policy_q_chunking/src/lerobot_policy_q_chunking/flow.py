@@ -32,7 +32,7 @@ class Condition(NamedTuple):
     """An observation as the flow reads it.
 
     Attributes:
-        features (`Tensor`): (B, D).
+        features (`Tensor`): (B, D), for the one-step actor; with cameras without a graph.
         context (`Tensor`): What the velocity reads of it: (B, hidden) on vectors, (B, N, D) tokens with
             cameras.
     """
@@ -111,6 +111,9 @@ class VectorFlow(nn.Module):
 class CameraFlow(nn.Module):
     """The chunk that a flow leads to, from cameras, joints and environment.
 
+    Its features teach it nothing: what reads them, the one-step actor, is drawn with a large weight to a flow
+    that at first leads nowhere, and would turn the encoder to that before the flow has learned to see.
+
     Args:
         config (`QChunkingConfig`): Features and widths.
         chunk (`tuple[int, int]`): H and A.
@@ -153,7 +156,8 @@ class CameraFlow(nn.Module):
             tokens = torch.cat([tokens, self.state(vectors)[:, None]], dim=1)
         tokens = self.encoder(tokens)
         features = self.pool(torch.cat([tokens.mean(1), pooled.flatten(1)], dim=-1))
-        return Condition(features, torch.cat([tokens, self.embed_features(features)[:, None]], dim=1))
+        context = torch.cat([tokens, self.embed_features(features)[:, None]], dim=1)
+        return Condition(features.detach(), context)
 
     def _frame(self, frame: Tensor, augment: bool) -> Tensor:
         if tuple(frame.shape[-2:]) != self.image_size:

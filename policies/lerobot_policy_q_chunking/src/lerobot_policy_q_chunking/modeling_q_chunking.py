@@ -12,7 +12,8 @@ Differences from the reference:
 - ends by a time limit are no terminals, and a chunk that a terminal state ends counts; values are in units of
   the largest and clamped to what the dataset's rewards allow;
 - one optimizer, with the actor's gradient taken through a frozen critic;
-- one encoder for flow and one-step actor, another for the critics; smaller networks;
+- one encoder for flow and one-step actor, with cameras learned by the flow alone, another for the critics;
+  smaller networks;
 - the flow's network sees the chunk behind the noise, and its velocity points there, instead of being the
   network's output, which learns precise chunks in fewer steps;
 - the value is normalised by default, so that `alpha` 100 does not depend on the scale of the rewards;
