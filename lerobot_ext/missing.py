@@ -13,6 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from lerobot_ext import last_words
 from lerobot_ext.cli.command import CommandError
 from lerobot_ext.installing import install_command
 
@@ -45,7 +46,9 @@ def hint(argv: Sequence[str] | None = None) -> None:
         try:
             metadata.distribution(distribution)
         except metadata.PackageNotFoundError:
-            logger.error(
+            last_words.say(
+                logger,
+                logging.ERROR,
                 "lerobot_ext: %s=%s needs plugin %s, which is not installed. Remedy: `%s`",
                 option,
                 value,
@@ -92,7 +95,9 @@ def _hint_of_checkpoint(name: str, option: str = _CHECKPOINT) -> None:
         return
     missing = [entry.package for entry in shortfalls(needs.packages) if entry.kind == "missing"]
     if missing:
-        logger.error(
+        last_words.say(
+            logger,
+            logging.ERROR,
             "lerobot_ext: %s=%s (policy %s) needs %s, not installed here. Remedy: `%s`",
             option,
             name,

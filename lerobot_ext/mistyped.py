@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from lerobot_ext import last_words
 from lerobot_ext.missing import options
 
 CHECKPOINTS = ("--policy.path", "--policy.pretrained_path", "--policy.actor.pretrained_path")
@@ -44,7 +45,7 @@ def hint(argv: Sequence[str] | None = None) -> None:
 
 def _tell(option: str, value: str, found: tuple[str, str] | None) -> None:
     if found is not None:
-        logger.warning("lerobot_ext: %s=%s: %s. Remedy: %s", option, value, *found)
+        last_words.say(logger, logging.WARNING, "lerobot_ext: %s=%s: %s. Remedy: %s", option, value, *found)
 
 
 def _of_checkpoint(name: str) -> tuple[str, str] | None:

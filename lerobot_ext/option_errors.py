@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells on the command line why a configuration refuses an option: field, value and what to do about it.
+"""Tells on the command line why an option is refused: field, value and what to do about it.
 
 Configurations of LeRobot and of plugins check their fields and say so in a `ValueError`. Draccus, which reads
 the options, keeps it as a cause and prints only that the class could not be made. Here the cause's text
-follows, for LeRobot's own policies as for every plugin's.
+follows, for LeRobot's own policies as for every plugin's. An option or a choice that does not exist ends in
+hundreds of lines of usage; behind them stands here the nearest that does.
 """
 
+import logging
 import sys
 from typing import Any
 
+from lerobot_ext import last_words
+from lerobot_ext.near_options import corrections
 from lerobot_ext.patches import Patch
 from lerobot_ext.switches import switched_on
 
 SWITCH = "LEROBOT_EXT_OPTION_ERRORS"
 _MODULE = "draccus.parsers.decoding"
+_MISTYPED = 2
+"""argparse's exit status for a line that it cannot read."""
 
 _patch = Patch("reading of options", lost="a value that a policy refuses is not named")
+logger = logging.getLogger(__name__)
 
 
 def explain_where_options_are_read() -> None:
@@ -31,10 +38,16 @@ def explain_where_options_are_read() -> None:
 
 
 def install() -> bool:
-    """Let draccus say why a class cannot be made; whether it does now."""
+    """Let draccus say why a class cannot be made, or which option is near; whether it does now."""
+    from draccus.argparsing import ArgumentParser
     from draccus.parsers import decoding
 
-    installed = _patch.install({(decoding, "decode_dataclass"): _decode_dataclass})
+    installed = _patch.install(
+        {
+            (decoding, "decode_dataclass"): _decode_dataclass,
+            (ArgumentParser, "parse_known_args"): _parse_known_args,
+        }
+    )
     _forget_decoders()
     return installed
 
@@ -65,3 +78,21 @@ def _decode_dataclass(cls: Any, d: Any, path: Any = ()) -> Any:
         if error.__cause__ is None:
             raise
         raise DecodingError(tuple(path), f"{str(error).rstrip('.')}: {error.__cause__}") from error.__cause__
+
+
+def _parse_known_args(self: Any, args: Any = None, namespace: Any = None, **named: Any) -> Any:
+    words = [*(sys.argv[1:] if args is None else args)]
+    try:
+        return _patch.stock("parse_known_args")(self, args, namespace, **named)
+    except SystemExit as stop:
+        # A configuration may read options of its own while this one reads: the inner one has told.
+        if stop.code == _MISTYPED and not getattr(stop, "explained", False):
+            stop.explained = True  # type: ignore[attr-defined]
+            for sentence in corrections(self.parser, words):
+                logger.error(
+                    "lerobot_ext: %s. Remedy: correct it; `%s --help` lists what there is",
+                    sentence,
+                    self.parser.prog,
+                )
+            last_words.repeat(logger)
+        raise

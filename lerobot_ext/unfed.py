@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The last line for who runs a policy where something it was trained on does not come in.
+"""The last line for who runs a command that fails: of a policy, what did not come in that it was trained on.
 
 Policies of LeRobot take what they need from the batch and end in a bare `KeyError:
 'observation.environment_state'` when an environment or a robot does not give it. Behind the traceback stands
-then what came in instead, and which options decide that. Nothing is looked at before a process fails.
+then what came in instead, and which options decide that; and behind every error what was said of the command
+line before the command began. Nothing is looked at before a process fails.
 """
 
 import logging
@@ -13,8 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lerobot_ext import last_words
+
 _REMEDIES = {
-    "lerobot_eval": "choose observations of the environment that hold it (`--env.obs`, `--env.obs_type`)",
+    "lerobot_eval": "choose observations of the environment that hold it (of the simulated Koch "
+    "`--env.obs=pixels` for cameras, `state` for poses; of others `--env.obs_type`)",
     "lerobot_train": "choose a dataset, and of the environment (`--env.obs`, `--env.obs_type`) observations, "
     "that hold it",
 }
@@ -41,9 +45,12 @@ def install() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         first(kind, error, traceback)
+        if not isinstance(error, Exception):
+            return  # Ctrl-C
         said = explanation(error)
         if said:
             logger.error("lerobot_ext: %s", said)
+        last_words.repeat(logger)
 
     hook.explains = explanation  # type: ignore[attr-defined]
     sys.excepthook = hook

@@ -70,10 +70,24 @@ def _dispatch(words: list[str]) -> int:
     )
     command.configure(parser)
     own, passed_on = _split_off(words[1:], command.pass_on)
-    args = parser.parse_args(own)
+    args = _parse(parser, own)
     if command.pass_on:
         args.passed_on = passed_on
     return command.run(args)
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """The words by the parser; behind its complaint the nearest options to those that are none."""
+    try:
+        return parser.parse_args(words)
+    except SystemExit as stop:
+        if stop.code == EXIT_USER_ERROR:
+            # Imported here because only this error needs it.
+            from lerobot_ext.near_options import corrections
+
+            for sentence in corrections(parser, words):
+                sys.stderr.write(f"  remedy: {sentence}; `{parser.prog} --help` lists what there is\n")
+        raise
 
 
 def _split_off(words: list[str], prefixes: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -9,8 +9,10 @@ lerobot_ext.guard.patches` prints one JSON object.
 import json
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import asdict
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -251,7 +253,10 @@ class PatchContract(Contract):
         if not issubclass(RobotConfig.get_choice_class("koch_follower_stock"), KochFollowerConfig):
             broken("`koch_follower_stock` is not the stock class")
 
-    @rule(remedy="see what became of `draccus.parsers.decoding.decode_dataclass`, and adapt option_errors")
+    @rule(
+        remedy="see what became of `draccus.parsers.decoding.decode_dataclass` and "
+        "`draccus.argparsing.ArgumentParser`, and adapt option_errors"
+    )
     def test_refused_options_are_explained(self) -> None:
         """What a stock policy's configuration says of a value is in the error that is printed."""
         import draccus
@@ -278,6 +283,14 @@ class PatchContract(Contract):
                 broken(f"it prints {str(error)!r}")
         else:
             broken("more action steps than a chunk has are taken")
+        try:
+            with redirect_stderr(StringIO()):
+                draccus.parse(TrainPipelineConfig, args=[*words[:2], "--policy.chunk_sice=20"])
+        except SystemExit as stop:
+            if not getattr(stop, "explained", False):
+                broken("an option that does not exist ends without the nearest that does")
+        else:
+            broken("an option that does not exist is taken")
 
     @rule(remedy="see what became of `huggingface_hub.utils._http`, and adapt hub_loopback")
     def test_hub_requests_can_be_rerouted(self) -> None:

@@ -44,12 +44,12 @@ def configure(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run the quickstart and return its exit code."""
+    _check_installed()  # before what follows imports some of it
     from rich.console import Console
 
     from lerobot_ext.quickstart.run import run_quickstart
     from lerobot_ext.quickstart.settings import FAST, FULL_IMAGES, FULL_STATE, Settings
 
-    _check_installed()
     if args.seed < 0:
         raise CommandError(f"--seed must not be negative, got {args.seed}.", "Give 0 or more.")
     workdir = args.workdir.expanduser().resolve()

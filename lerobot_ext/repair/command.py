@@ -77,7 +77,7 @@ def find_dataset(name: str) -> Path:
         f"no dataset at {Path(name).absolute()} or {home / name}: there is no folder `meta`",
         f"did you mean {' or '.join(str(path.relative_to(home)) for path in near)}?"
         if near
-        else "give the folder that holds `meta`, `data` and `videos`",
+        else "name the folder that holds `meta`, `data` and `videos`, by `--dataset.root` where there is one",
     )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A value that a policy refuses, on the stock command line: the error names field, value and remedy."""
+"""An option that is refused, on the stock command line: the last line names field, value and remedy."""
 
 import pytest
 from stock_cli import run
@@ -23,6 +23,29 @@ def test_a_refused_value_is_named_with_its_field(tmp_path, words, says):
     assert "Traceback" not in done.stderr
     error = done.stderr[done.stderr.index("error: ") :]
     assert says in error
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--policy.type=hierarchical_difusion"],
+            "--policy.type=hierarchical_difusion is no choice (is `hierarchical_diffusion` meant?)",
+        ),
+        (
+            ["--policy.type=hierarchical_diffusion", "--policy.latency_budget=50"],
+            "--policy.latency_budget is no option (is `--policy.latency_budget_ms` meant?)",
+        ),
+        (["--policy.type=act", "--dataset.root=none"], "--dataset.root=none: there is no such folder"),
+    ],
+    ids=["choice", "option", "folder"],
+)
+def test_the_last_line_says_what_is_mistyped(tmp_path, words, says):
+    done = run(tmp_path, "lerobot-train", "--dataset.repo_id=me/none", "--policy.push_to_hub=false", *words)
+    assert done.returncode in (1, 2)
+    last = done.stderr.splitlines()[-1]
+    assert says in last
+    assert "Remedy: " in last
 
 
 def test_the_errors_can_be_left_as_they_are(tmp_path, monkeypatch):

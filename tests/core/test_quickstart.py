@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The quickstart's own machinery: how it runs a command, reads results, and explains a failure."""
 
+import importlib.util
 import io
 import json
 import socket
@@ -31,6 +32,19 @@ from lerobot_ext.quickstart.runner import Runner, StepError, tail
 from lerobot_ext.quickstart.script import script
 from lerobot_ext.quickstart.services import free_ports
 from lerobot_ext.quickstart.settings import FAST, Settings
+
+
+def test_what_is_not_installed_is_named_before_anything_imports_it(tmp_path, monkeypatch):
+    # None in `sys.modules` stands for a module that cannot be imported.
+    monkeypatch.setitem(sys.modules, "lerobot_ext.quickstart.run", None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pexpect" else there(name))
+    parser = ArgumentParser()
+    QUICKSTART.configure(parser)
+    with pytest.raises(CommandError, match=r"packages that are not installed: pexpect\.") as refused:
+        QUICKSTART.run(parser.parse_args([f"--workdir={tmp_path / 'run'}"]))
+    assert refused.value.remedy.startswith(install_command("pexpect"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hub_push_parts import tiny_training
 
-from lerobot_ext import unfed
+from lerobot_ext import last_words, unfed
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,8 @@ def test_stock_act_without_an_environment_state(tmp_path):
 @pytest.mark.parametrize(
     ("program", "remedy"),
     [
-        ("lerobot-eval", "`--env.obs`"),
-        ("lerobot_eval.py", "`--env.obs`"),
+        ("lerobot-eval", "`--env.obs=pixels` for cameras"),
+        ("lerobot_eval.py", "`--env.obs=pixels` for cameras"),
         ("lerobot-train", "choose a dataset"),
         ("lerobot-rollout", "`--robot.cameras`"),
     ],
@@ -90,6 +90,7 @@ def test_so_are_other_failures(error):
 
 
 def test_the_hook_speaks_behind_the_one_before(monkeypatch, caplog):
+    monkeypatch.setattr(last_words, "_said", [])
     seen = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: seen.append(len(caplog.records)))
     unfed.explain_at_the_end()
