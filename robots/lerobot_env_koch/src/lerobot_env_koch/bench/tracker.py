@@ -46,7 +46,9 @@ class TrackerPublisher:
                 port = self._socket.bind_to_random_port(f"tcp://{bind}")
         except zmq.ZMQError as error:
             self.close()
-            raise OSError(f"the tracker cannot use port {port}: {error}.") from error
+            raise OSError(
+                f"the tracker cannot use port {port}: {error}. Choose another with `--base-port`."
+            ) from error
         self.port = port
 
     def publish(self, names: Sequence[str], values: NDArray[np.float64]) -> None:
