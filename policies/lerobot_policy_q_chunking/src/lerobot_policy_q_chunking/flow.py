@@ -130,10 +130,8 @@ class CameraFlow(nn.Module):
         self.vectors = list(widths)
         self.state = nn.Linear(sum(widths.values()), dim) if widths else None
         self.encoder = nn.Sequential(*self._blocks(config))
-        pooled = dim * (1 + len(self.images))
-        self.pool = nn.Sequential(
-            nn.Linear(pooled, config.obs_feature_dim), nn.LayerNorm(config.obs_feature_dim)
-        )
+        pooled, features = dim * (1 + len(self.images)) + sum(widths.values()), config.obs_feature_dim
+        self.pool = nn.Sequential(MLP([pooled, 2 * features, features]), nn.LayerNorm(features))
         self.embed_features = nn.Linear(config.obs_feature_dim, dim)
         self.time = SinusoidalEmbedding(_TIME_DIM)
         self.embed_time = nn.Linear(_TIME_DIM, dim)
@@ -151,11 +149,11 @@ class CameraFlow(nn.Module):
         """Encode the observations at `time` of a batch's."""
         frames = [self._frame(at_time(batch[key], time, 4), augment) for key in self.images]
         tokens, pooled = self.cameras(frames)
+        direct = [pooled.flatten(1), *(at_time(batch[key], time, 2) for key in self.vectors)]
         if self.state is not None:
-            vectors = torch.cat([at_time(batch[key], time, 2) for key in self.vectors], dim=-1)
-            tokens = torch.cat([tokens, self.state(vectors)[:, None]], dim=1)
+            tokens = torch.cat([tokens, self.state(torch.cat(direct[1:], dim=-1))[:, None]], dim=1)
         tokens = self.encoder(tokens)
-        features = self.pool(torch.cat([tokens.mean(1), pooled.flatten(1)], dim=-1))
+        features = self.pool(torch.cat([tokens.mean(1), *direct], dim=-1))
         context = torch.cat([tokens, self.embed_features(features)[:, None]], dim=1)
         return Condition(features.detach(), context)
 
@@ -169,7 +167,10 @@ class CameraFlow(nn.Module):
     def forward(self, context: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """The chunk (B, K) behind `noisy` (B, K) at `time` (B,) or (1,)."""
         embedded = self.embed_time(self.time(time * _TIME_SCALE).to(noisy.dtype))[:, None]  # (B or 1, 1, D)
-        actions = self.embed_action(noisy.view(len(noisy), *self.chunk)) + self.place + embedded
+        # Each action gets the features as well as attention to the tokens: where joints and keypoints are does
+        # not have to be found among a hundred patches first.
+        told = self.place + embedded + context[:, -1:]
+        actions = self.embed_action(noisy.view(len(noisy), *self.chunk)) + told
         tokens = self.decoder(torch.cat([context, actions], dim=1))[:, -self.chunk[0] :]
         chunk: Tensor = self.output(self.norm(tokens))
         return chunk.flatten(1)
