@@ -23,6 +23,11 @@ def say(logger: logging.Logger, level: int, message: str, *words: object) -> Non
     _said.append(message % words if words else message)
 
 
+def told_of(words: str) -> bool:
+    """Whether a message that waits to be repeated has these words in it."""
+    return any(words in message for message in _said)
+
+
 def repeat(logger: logging.Logger) -> None:
     """Log as errors what was said so far; after that it is forgotten."""
     while _said:

@@ -89,10 +89,8 @@ def _parse_known_args(self: Any, args: Any = None, namespace: Any = None, **name
         if stop.code == _MISTYPED and not getattr(stop, "explained", False):
             stop.explained = True  # type: ignore[attr-defined]
             for sentence in corrections(self.parser, words):
-                logger.error(
-                    "lerobot_ext: %s. Remedy: correct it; `%s --help` lists what there is",
-                    sentence,
-                    self.parser.prog,
-                )
+                if not last_words.told_of(sentence.split()[0]):  # such as that its package is missing
+                    listed = f"`{self.parser.prog} --help` lists what there is"
+                    logger.error("lerobot_ext: %s. Remedy: correct it; %s", sentence, listed)
             last_words.repeat(logger)
         raise

@@ -76,6 +76,11 @@ def test_a_hint_is_repeated_behind_an_error_and_then_forgotten(hinted):
     assert hinted.records[-1].levelno == logging.ERROR
 
 
+def test_what_waits_to_be_repeated_can_be_looked_for(hinted):
+    assert last_words.told_of("it is")
+    assert not last_words.told_of("it was")
+
+
 def test_who_interrupts_a_command_needs_no_hint(hinted):
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert hinted.messages == []

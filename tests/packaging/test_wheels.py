@@ -123,9 +123,11 @@ def test_a_plugin_that_is_not_there_is_named_with_its_install_line(environment, 
         environment.uninstall("lerobot_robot_koch")
     assert ran.returncode == 2
     lines = ran.stderr.splitlines()
-    [ours] = [number for number, line in enumerate(lines) if "lerobot_ext:" in line]
-    assert lines[ours].endswith("pip install lerobot_policy_hierarchical_diffusion`")
-    assert any("invalid choice: 'hierarchical_diffusion'" in line for line in lines[ours:])
+    first, last = (number for number, line in enumerate(lines) if "lerobot_ext:" in line)
+    for ours in (first, last):
+        assert lines[ours].endswith("pip install lerobot_policy_hierarchical_diffusion`")
+    assert any("invalid choice: 'hierarchical_diffusion'" in line for line in lines[first:last])
+    assert last == len(lines) - 1
 
 
 def test_the_command_works_without_plugins(environment):
