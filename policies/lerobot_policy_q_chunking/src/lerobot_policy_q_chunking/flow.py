@@ -167,8 +167,8 @@ class CameraFlow(nn.Module):
     def forward(self, context: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """The chunk (B, K) behind `noisy` (B, K) at `time` (B,) or (1,)."""
         embedded = self.embed_time(self.time(time * _TIME_SCALE).to(noisy.dtype))[:, None]  # (B or 1, 1, D)
-        # Each action gets the features as well as attention to the tokens: where joints and keypoints are does
-        # not have to be found among a hundred patches first.
+        # Each action gets the features as well as attention to the tokens: joints and keypoints need not be
+        # found among a hundred patches first.
         told = self.place + embedded + context[:, -1:]
         actions = self.embed_action(noisy.view(len(noisy), *self.chunk)) + told
         tokens = self.decoder(torch.cat([context, actions], dim=1))[:, -self.chunk[0] :]
