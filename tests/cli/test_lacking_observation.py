@@ -20,5 +20,5 @@ def test_the_last_line_says_what_was_given_and_what_decides_it(tmp_path):
     assert (
         "lerobot_ext: the policy takes observation.environment_state, and was given observation.images.top, "
         "observation.images.wrist, observation.state. Remedy: choose observations of the environment that "
-        "hold it (`--env.obs`" in behind
+        "hold it (of the simulated Koch `--env.obs=pixels` for cameras, `state` for poses;" in behind
     )

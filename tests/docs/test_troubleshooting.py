@@ -29,6 +29,10 @@ OUTSIDE = {
     "Cannot reach",  # huggingface_hub
     "LocalEntryNotFoundError",  # huggingface_hub
     "check your connection",  # huggingface_hub
+    "RepositoryNotFoundError",  # huggingface_hub
+    "ConnectError",  # httpx
+    "Name or service not known",  # the system
+    "Address already in use",  # the system
     "KeyError: 'observation.environment_state",  # Python; quotes at the ends are cut off
     "config.json not found in",  # LeRobot; the file's name is a constant
     "EOFError",
